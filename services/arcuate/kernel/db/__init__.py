@@ -1,0 +1,6 @@
+"""Storage: SQLite (a file a room) or PostgreSQL (a schema a room), with the same code."""
+
+from arcuate.kernel.db.database import Database
+from arcuate.kernel.db.types import UtcDateTime
+
+__all__ = ["Database", "UtcDateTime"]

@@ -1,0 +1,352 @@
+"""Durable work: rows with lease, attempt number and backoff in the room's own database.
+
+A job is enqueued in the transaction of the state that it follows. A worker leases it; when the handler is done, the function
+that it returns runs in the same transaction that marks the job done, and only if the attempt number still is the worker's own
+(fencing): a worker that was stuck past its lease can change nothing. Jobs that share a key run in order of their number.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from arcuate.kernel.clock import Clock
+from arcuate.kernel.db.database import Database
+from arcuate.kernel.db.types import UtcDateTime
+from arcuate.kernel.errors import ArcuateError, BadInput, Conflict, NotFound
+from arcuate.kernel.log import get_logger
+
+T = TypeVar("T")
+
+READY, LEASED, DONE, PARKED, DISCARDED = "ready", "leased", "done", "parked", "discarded"
+_OPEN = (READY, LEASED)
+
+
+class Park(ArcuateError):
+    """Give this job up at once; a person must look at it. The message is the reason that the person reads."""
+
+    status, issue_type = 422, "business-rule"
+
+
+class Later(ArcuateError):
+    """Come back to this job after some seconds, without using up a try."""
+
+    status, issue_type = 503, "transient"
+
+    def __init__(self, seconds: float, waits_for: str) -> None:
+        super().__init__(waits_for)
+        self.seconds = seconds
+
+
+class LeaseLost(Conflict):
+    """Another worker has taken the job since; nothing was written."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One leased job."""
+
+    id: int
+    kind: str
+    keys: tuple[str, ...]
+    payload: dict[str, Any]
+    attempt: int
+    first_due: datetime
+
+
+@dataclass(frozen=True)
+class ParkedJob:
+    """One job that waits for a person."""
+
+    id: int
+    kind: str
+    payload: dict[str, Any]
+    reason: str
+    parked_at: datetime
+
+
+Apply = Callable[[Session], Any]
+Handler = Callable[[Job], Awaitable[Apply | None]]
+
+
+def _default_backoff(attempt: int) -> float:
+    return float(min(60.0, 0.5 * 4 ** (attempt - 1)))
+
+
+class WorkTable:
+    """The tables `work` and `work_key` of a room, and the statements on them."""
+
+    def __init__(self, metadata: sa.MetaData) -> None:
+        self.jobs = sa.Table(
+            "work", metadata,
+            sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+            sa.Column("kind", sa.String, nullable=False),
+            sa.Column("payload", sa.Text, nullable=False),
+            sa.Column("dedupe", sa.String, unique=True),
+            sa.Column("state", sa.String, nullable=False),
+            sa.Column("attempt", sa.Integer, nullable=False),
+            sa.Column("tries", sa.Integer, nullable=False),
+            sa.Column("created", UtcDateTime, nullable=False),
+            sa.Column("due", UtcDateTime, nullable=False),
+            sa.Column("lease_until", UtcDateTime),
+            sa.Column("reason", sa.String),
+            sa.Column("changed_by", sa.String),
+            sa.Index("ix_work_state_due", "state", "due"),
+        )  # fmt: skip
+        self.keys = sa.Table(
+            "work_key", metadata,
+            sa.Column("job_id", sa.Integer, sa.ForeignKey("work.id", ondelete="CASCADE"), primary_key=True),
+            sa.Column("key", sa.String, primary_key=True),
+            sa.Column("open", sa.Boolean, nullable=False),
+            sa.Index("ix_work_key_open", "key", "open", "job_id"),
+        )  # fmt: skip
+
+    def enqueue(
+        self, session: Session, kind: str, *, now: datetime, keys: Sequence[str] = (),
+        payload: Mapping[str, Any] | None = None, due: datetime | None = None, dedupe: str | None = None,
+    ) -> int | None:  # fmt: skip
+        """Add a job in the caller's transaction; returns its number, or None if `dedupe` stands already."""
+        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+        statement = (
+            insert(self.jobs)
+            .values(
+                kind=kind, payload=json.dumps(dict(payload or {})), dedupe=dedupe, state=READY, attempt=0, tries=0,
+                created=now, due=due or now,
+            )
+            .on_conflict_do_nothing(index_elements=["dedupe"])
+            .returning(self.jobs.c.id)
+        )  # fmt: skip
+        number = session.execute(statement).scalar_one_or_none()
+        if number is not None and keys:
+            session.execute(sa.insert(self.keys), [{"job_id": number, "key": key, "open": True} for key in sorted(set(keys))])
+        return number
+
+    def claim(self, session: Session, kinds: Sequence[str], now: datetime, lease_s: float, limit: int) -> list[Job]:
+        """Lease up to `limit` due jobs whose keys have no earlier open job."""
+        jobs, keys, other = self.jobs, self.keys, self.keys.alias()
+        blocked = (
+            sa.select(keys.c.job_id)
+            .join(other, sa.and_(other.c.key == keys.c.key, other.c.open, other.c.job_id < keys.c.job_id))
+            .where(keys.c.job_id == jobs.c.id)
+            .exists()
+        )
+        due = sa.or_(
+            sa.and_(jobs.c.state == READY, jobs.c.due <= now), sa.and_(jobs.c.state == LEASED, jobs.c.lease_until <= now)
+        )
+        found = session.execute(
+            sa.select(jobs).where(jobs.c.kind.in_(kinds), due, ~blocked).order_by(jobs.c.id).limit(limit)
+            .with_for_update(skip_locked=True)
+        ).mappings().all()  # fmt: skip
+        claimed = []
+        for row in found:
+            session.execute(
+                sa.update(jobs).where(jobs.c.id == row["id"])
+                .values(state=LEASED, attempt=row["attempt"] + 1, lease_until=now + timedelta(seconds=lease_s))
+            )  # fmt: skip
+            held = session.execute(sa.select(keys.c.key).where(keys.c.job_id == row["id"])).scalars().all()
+            claimed.append(Job(row["id"], row["kind"], tuple(held), json.loads(row["payload"]), row["attempt"] + 1, row["created"]))
+        return claimed
+
+    def finish(self, session: Session, job: Job, state: str, *, reason: str | None = None, due: datetime | None = None, tried: bool = True) -> None:
+        """Write the outcome of an attempt.
+
+        Raises:
+            LeaseLost: The attempt is no longer the current one.
+        """
+        jobs = self.jobs
+        values: dict[str, Any] = {"state": state, "reason": reason, "lease_until": None}
+        if due is not None:
+            values["due"] = due
+        if tried:
+            values["tries"] = jobs.c.tries + 1
+        changed = session.execute(
+            sa.update(jobs).where(jobs.c.id == job.id, jobs.c.attempt == job.attempt, jobs.c.state == LEASED).values(**values).returning(jobs.c.tries)
+        ).scalar_one_or_none()
+        if changed is None:
+            raise LeaseLost("The lease of this job has passed to another worker", where=f"job {job.id}")
+        if state not in _OPEN:
+            session.execute(sa.update(self.keys).where(self.keys.c.job_id == job.id).values(open=False))
+
+    def tries(self, session: Session, job_id: int) -> int:
+        """Return how many attempts have failed."""
+        return session.execute(sa.select(self.jobs.c.tries).where(self.jobs.c.id == job_id)).scalar_one()
+
+    def parked(self, session: Session) -> list[ParkedJob]:
+        """Return the jobs that wait for a person, oldest first."""
+        rows = session.execute(sa.select(self.jobs).where(self.jobs.c.state == PARKED).order_by(self.jobs.c.id)).mappings()
+        return [ParkedJob(r["id"], r["kind"], json.loads(r["payload"]), r["reason"] or "", r["due"]) for r in rows]
+
+    def replay(self, session: Session, job_id: int, *, now: datetime, by: str, payload: Mapping[str, Any] | None = None) -> None:
+        """Give a parked job a new round of tries; a second replay of the same parking is a Conflict naming who was first."""
+        values: dict[str, Any] = {"state": READY, "tries": 0, "due": now, "changed_by": f"{by} at {now:%Y-%m-%d %H:%M:%S}Z", "reason": None}
+        if payload is not None:
+            values["payload"] = json.dumps(dict(payload))
+        self._leave_parking(session, job_id, values)
+        session.execute(sa.update(self.keys).where(self.keys.c.job_id == job_id).values(open=True))
+
+    def discard(self, session: Session, job_id: int, *, now: datetime, by: str, reason: str) -> None:
+        """Set a parked job aside for good, with the reason."""
+        if not reason.strip():
+            raise BadInput("A job is set aside only with a reason", where="reason")
+        self._leave_parking(session, job_id, {"state": DISCARDED, "reason": reason, "changed_by": f"{by} at {now:%Y-%m-%d %H:%M:%S}Z"})
+
+    def _leave_parking(self, session: Session, job_id: int, values: dict[str, Any]) -> None:
+        changed = session.execute(sa.update(self.jobs).where(self.jobs.c.id == job_id, self.jobs.c.state == PARKED).values(**values))
+        if changed.rowcount != 1:  # type: ignore[attr-defined]
+            row = session.execute(sa.select(self.jobs.c.state, self.jobs.c.changed_by).where(self.jobs.c.id == job_id)).first()
+            if row is None:
+                raise NotFound("There is no such job", where=f"job {job_id}")
+            raise Conflict(f"The job is no longer parked: {row.state}, last changed by {row.changed_by or 'a worker'}", where=f"job {job_id}")
+
+    def counts(self, session: Session) -> dict[str, int]:
+        """Return how many jobs stand in each state."""
+        rows = session.execute(sa.select(self.jobs.c.state, sa.func.count()).group_by(self.jobs.c.state)).all()
+        return {state: count for state, count in rows}
+
+
+class Worker:
+    """Runs the jobs of a room, several at a time.
+
+    Args:
+        handlers: One a kind of job; each returns the function that writes its result, or None.
+        lease_s: How long an attempt may take before another worker may take the job.
+        tries: After so many failed attempts the job is parked.
+        parallel: How many jobs run at once.
+        poll_s: How often to look for jobs that nobody announced (retries, other replicas), in real seconds.
+    """
+
+    def __init__(
+        self, database: Database, table: WorkTable, clock: Clock, handlers: Mapping[str, Handler], *, lease_s: float = 30.0,
+        tries: int = 3, parallel: int = 8, poll_s: float = 0.5, backoff: Callable[[int], float] = _default_backoff,
+        name: str = "worker",
+    ) -> None:  # fmt: skip
+        self._database, self._table, self._clock, self._handlers = database, table, clock, dict(handlers)
+        self._lease_s, self._tries, self._parallel, self._poll_s, self._backoff = lease_s, tries, parallel, poll_s, backoff
+        self._wake = asyncio.Event()
+        self._log = get_logger(name)
+
+    def wake(self) -> None:
+        """Say that a job may have been enqueued."""
+        self._wake.set()
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Work in the background until the context is left; jobs in hand are finished or given back."""
+        task = asyncio.create_task(self._forever())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def drain(self) -> int:
+        """Run everything that is due now, and what that makes due; returns how many attempts were made."""
+        made = 0
+        while jobs := await self._claim(self._parallel):
+            await asyncio.gather(*(self._attempt(job) for job in jobs))
+            made += len(jobs)
+        return made
+
+    async def _claim(self, limit: int) -> list[Job]:
+        now, kinds = self._clock.now(), list(self._handlers)
+        if not await self._database.read(lambda s: self._any_due(s, kinds, now)):
+            return []
+        return await self._database.write(lambda s: self._table.claim(s, kinds, now, self._lease_s, limit))
+
+    def _any_due(self, session: Session, kinds: Sequence[str], now: datetime) -> bool:
+        jobs = self._table.jobs
+        due = sa.or_(sa.and_(jobs.c.state == READY, jobs.c.due <= now), sa.and_(jobs.c.state == LEASED, jobs.c.lease_until <= now))
+        return session.execute(sa.select(jobs.c.id).where(jobs.c.kind.in_(kinds), due).limit(1)).first() is not None
+
+    async def _forever(self) -> None:
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                self._wake.clear()
+                free = self._parallel - len(running)
+                try:
+                    jobs = await self._claim(free) if free else []
+                except ArcuateError as error:
+                    self._log.warning("cannot look for work", reason=error.what)
+                    jobs = []
+                for job in jobs:
+                    task = asyncio.create_task(self._attempt(job))
+                    running.add(task)
+                    task.add_done_callback(self._done(running))
+                if not jobs:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), self._poll_s)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _done(self, running: set[asyncio.Task[None]]) -> Callable[[asyncio.Task[None]], None]:
+        def done(task: asyncio.Task[None]) -> None:
+            running.discard(task)
+            self._wake.set()
+
+        return done
+
+    async def _attempt(self, job: Job) -> None:
+        try:
+            await self._run(job)
+        except LeaseLost as error:
+            self._log.warning("lease lost", job=job.id, kind=job.kind, reason=error.what)
+        except ArcuateError as error:
+            # The outcome could not be written: the lease runs out and another attempt follows.
+            self._log.warning("outcome not written", job=job.id, kind=job.kind, reason=error.what)
+
+    async def _run(self, job: Job) -> None:
+        try:
+            async with asyncio.timeout(self._lease_s * 0.9):
+                apply = await self._handlers[job.kind](job)
+            await self._database.write(lambda s: self._complete(s, job, apply))
+        except LeaseLost:
+            raise
+        except Park as park:
+            await self._park(job, str(park))
+        except Later as later:
+            due, waits_for = self._clock.now() + timedelta(seconds=later.seconds), later.what
+            await self._database.write(lambda s: self._table.finish(s, job, READY, reason=waits_for, due=due, tried=False))
+        except Exception as error:  # noqa: BLE001 - the edge of a worker: every failure becomes a retry or a parked job
+            await self._failed(job, error)
+
+    def _complete(self, session: Session, job: Job, apply: Apply | None) -> None:
+        self._table.finish(session, job, DONE)
+        if apply is not None:
+            apply(session)
+
+    async def _park(self, job: Job, reason: str) -> None:
+        now = self._clock.now()
+        await self._database.write(lambda s: self._table.finish(s, job, PARKED, reason=reason, due=now))
+        self._log.warning("job parked", job=job.id, kind=job.kind)
+
+    async def _failed(self, job: Job, error: Exception) -> None:
+        tries = 1 + await self._database.read(lambda s: self._table.tries(s, job.id))
+        reason = str(error) if isinstance(error, ArcuateError) else f"{type(error).__name__} in {job.kind}"
+        self._log.warning(
+            "job failed", job=job.id, kind=job.kind, tries=tries, error=type(error).__name__,
+            where=_origin(error), outcome="parked" if tries >= self._tries else "again",
+        )  # fmt: skip
+        if tries >= self._tries:
+            await self._park(job, reason)
+            return
+        due = self._clock.now() + timedelta(seconds=self._backoff(tries))
+        await self._database.write(lambda s: self._table.finish(s, job, READY, reason=reason, due=due))
+
+
+def _origin(error: BaseException) -> str:
+    """Return file and line where an error was raised; never its text, which could hold patient data."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename.rsplit('/', 2)[-1]}:{trace.tb_lineno}" if trace is not None else ""
