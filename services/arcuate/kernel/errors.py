@@ -1,21 +1,21 @@
 """One tree of errors, split by who can act, and the one table that maps it to HTTP and FHIR.
 
-    ArcuateError
-    ├── BadInput              the sender mends the input            400 invalid
-    │   ├── TooLarge          the sender sends less                 413 too-long
-    │   └── NotSupported      the sender asks for something else    415 not-supported
-    ├── Unauthenticated       the caller signs in                   401 login
-    ├── Forbidden             somebody gives the right              403 forbidden
-    ├── NotFound              the caller looks elsewhere            404 not-found
-    │   └── Gone              it was there once                     410 deleted
-    ├── Conflict              the caller reads again and retries    409 conflict
-    │   ├── PreconditionFailed    a stale version                   412 conflict
-    │   └── PreconditionRequired  If-Match is missing               428 required
-    ├── Refused               a safety rule said no                 422 business-rule
-    ├── Throttled             the caller waits                      429 throttled
-    ├── Unavailable           the caller retries later              503 transient
-    │   └── StorageFault      nothing was kept                      503 transient
-    └── Defect                we mend the software                  500 exception
+ArcuateError
+├── BadInput              the sender mends the input            400 invalid
+│   ├── TooLarge          the sender sends less                 413 too-long
+│   └── NotSupported      the sender asks for something else    415 not-supported
+├── Unauthenticated       the caller signs in                   401 login
+├── Forbidden             somebody gives the right              403 forbidden
+├── NotFound              the caller looks elsewhere            404 not-found
+│   └── Gone              it was there once                     410 deleted
+├── Conflict              the caller reads again and retries    409 conflict
+│   ├── PreconditionFailed    a stale version                   412 conflict
+│   └── PreconditionRequired  If-Match is missing               428 required
+├── Refused               a safety rule said no                 422 business-rule
+├── Throttled             the caller waits                      429 throttled
+├── Unavailable           the caller retries later              503 transient
+│   └── StorageFault      nothing was kept                      503 transient
+└── Defect                we mend the software                  500 exception
 """
 
 from collections.abc import Sequence

@@ -27,7 +27,9 @@ class SiteSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ARCUATE_", frozen=True, extra="ignore")
 
-    time_zone: Annotated[str, "IANA time zone of the site, for example Europe/Zurich. Required: the host's zone is never used."] = ""
+    time_zone: Annotated[
+        str, "IANA time zone of the site, for example Europe/Zurich. Required: the host's zone is never used."
+    ] = ""
     site_name: Annotated[str, "Name of the site as people know it."] = "This site"
     synthetic: Annotated[bool, "True when all data are synthetic; every page and report then says so."] = False
 
@@ -38,7 +40,9 @@ class SiteSettings(BaseSettings):
             try:
                 ZoneInfo(value)
             except (ZoneInfoNotFoundError, ValueError) as error:
-                raise ValueError(f"'{value}' is no IANA time zone; write for example Europe/Zurich or America/New_York") from error
+                raise ValueError(
+                    f"'{value}' is no IANA time zone; write for example Europe/Zurich or America/New_York"
+                ) from error
         return value
 
     @property
@@ -75,4 +79,6 @@ def describe(settings: BaseSettings) -> Iterator[SettingLine]:
         sentence = field.description or next((m for m in field.metadata if isinstance(m, str)), "")
         given = name in settings.model_fields_set
         default = field.get_default(call_default_factory=True, validated_data={})
-        yield SettingLine(f"{prefix}{name}".upper(), str(value), "environment" if given else "default", sentence, str(default))
+        yield SettingLine(
+            f"{prefix}{name}".upper(), str(value), "environment" if given else "default", sentence, str(default)
+        )

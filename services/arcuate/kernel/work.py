@@ -125,7 +125,9 @@ class WorkTable:
         )  # fmt: skip
         number = session.execute(statement).scalar_one_or_none()
         if number is not None and keys:
-            session.execute(sa.insert(self.keys), [{"job_id": number, "key": key, "open": True} for key in sorted(set(keys))])
+            session.execute(
+                sa.insert(self.keys), [{"job_id": number, "key": key, "open": True} for key in sorted(set(keys))]
+            )
         return number
 
     def claim(self, session: Session, kinds: Sequence[str], now: datetime, lease_s: float, limit: int) -> list[Job]:
@@ -138,7 +140,8 @@ class WorkTable:
             .exists()
         )
         due = sa.or_(
-            sa.and_(jobs.c.state == READY, jobs.c.due <= now), sa.and_(jobs.c.state == LEASED, jobs.c.lease_until <= now)
+            sa.and_(jobs.c.state == READY, jobs.c.due <= now),
+            sa.and_(jobs.c.state == LEASED, jobs.c.lease_until <= now),
         )
         found = session.execute(
             sa.select(jobs).where(jobs.c.kind.in_(kinds), due, ~blocked).order_by(jobs.c.id).limit(limit)
@@ -151,10 +154,21 @@ class WorkTable:
                 .values(state=LEASED, attempt=row["attempt"] + 1, lease_until=now + timedelta(seconds=lease_s))
             )  # fmt: skip
             held = session.execute(sa.select(keys.c.key).where(keys.c.job_id == row["id"])).scalars().all()
-            claimed.append(Job(row["id"], row["kind"], tuple(held), json.loads(row["payload"]), row["attempt"] + 1, row["created"]))
+            claimed.append(
+                Job(row["id"], row["kind"], tuple(held), json.loads(row["payload"]), row["attempt"] + 1, row["created"])
+            )
         return claimed
 
-    def finish(self, session: Session, job: Job, state: str, *, reason: str | None = None, due: datetime | None = None, tried: bool = True) -> None:
+    def finish(
+        self,
+        session: Session,
+        job: Job,
+        state: str,
+        *,
+        reason: str | None = None,
+        due: datetime | None = None,
+        tried: bool = True,
+    ) -> None:
         """Write the outcome of an attempt.
 
         Raises:
@@ -167,7 +181,10 @@ class WorkTable:
         if tried:
             values["tries"] = jobs.c.tries + 1
         changed = session.execute(
-            sa.update(jobs).where(jobs.c.id == job.id, jobs.c.attempt == job.attempt, jobs.c.state == LEASED).values(**values).returning(jobs.c.tries)
+            sa.update(jobs)
+            .where(jobs.c.id == job.id, jobs.c.attempt == job.attempt, jobs.c.state == LEASED)
+            .values(**values)
+            .returning(jobs.c.tries)
         ).scalar_one_or_none()
         if changed is None:
             raise LeaseLost("The lease of this job has passed to another worker", where=f"job {job.id}")
@@ -180,12 +197,22 @@ class WorkTable:
 
     def parked(self, session: Session) -> list[ParkedJob]:
         """Return the jobs that wait for a person, oldest first."""
-        rows = session.execute(sa.select(self.jobs).where(self.jobs.c.state == PARKED).order_by(self.jobs.c.id)).mappings()
+        rows = session.execute(
+            sa.select(self.jobs).where(self.jobs.c.state == PARKED).order_by(self.jobs.c.id)
+        ).mappings()
         return [ParkedJob(r["id"], r["kind"], json.loads(r["payload"]), r["reason"] or "", r["due"]) for r in rows]
 
-    def replay(self, session: Session, job_id: int, *, now: datetime, by: str, payload: Mapping[str, Any] | None = None) -> None:
+    def replay(
+        self, session: Session, job_id: int, *, now: datetime, by: str, payload: Mapping[str, Any] | None = None
+    ) -> None:
         """Give a parked job a new round of tries; a second replay of the same parking is a Conflict naming who was first."""
-        values: dict[str, Any] = {"state": READY, "tries": 0, "due": now, "changed_by": f"{by} at {now:%Y-%m-%d %H:%M:%S}Z", "reason": None}
+        values: dict[str, Any] = {
+            "state": READY,
+            "tries": 0,
+            "due": now,
+            "changed_by": f"{by} at {now:%Y-%m-%d %H:%M:%S}Z",
+            "reason": None,
+        }
         if payload is not None:
             values["payload"] = json.dumps(dict(payload))
         self._leave_parking(session, job_id, values)
@@ -195,20 +222,29 @@ class WorkTable:
         """Set a parked job aside for good, with the reason."""
         if not reason.strip():
             raise BadInput("A job is set aside only with a reason", where="reason")
-        self._leave_parking(session, job_id, {"state": DISCARDED, "reason": reason, "changed_by": f"{by} at {now:%Y-%m-%d %H:%M:%S}Z"})
+        self._leave_parking(
+            session, job_id, {"state": DISCARDED, "reason": reason, "changed_by": f"{by} at {now:%Y-%m-%d %H:%M:%S}Z"}
+        )
 
     def _leave_parking(self, session: Session, job_id: int, values: dict[str, Any]) -> None:
-        changed = session.execute(sa.update(self.jobs).where(self.jobs.c.id == job_id, self.jobs.c.state == PARKED).values(**values))
+        changed = session.execute(
+            sa.update(self.jobs).where(self.jobs.c.id == job_id, self.jobs.c.state == PARKED).values(**values)
+        )
         if changed.rowcount != 1:  # type: ignore[attr-defined]
-            row = session.execute(sa.select(self.jobs.c.state, self.jobs.c.changed_by).where(self.jobs.c.id == job_id)).first()
+            row = session.execute(
+                sa.select(self.jobs.c.state, self.jobs.c.changed_by).where(self.jobs.c.id == job_id)
+            ).first()
             if row is None:
                 raise NotFound("There is no such job", where=f"job {job_id}")
-            raise Conflict(f"The job is no longer parked: {row.state}, last changed by {row.changed_by or 'a worker'}", where=f"job {job_id}")
+            raise Conflict(
+                f"The job is no longer parked: {row.state}, last changed by {row.changed_by or 'a worker'}",
+                where=f"job {job_id}",
+            )
 
     def counts(self, session: Session) -> dict[str, int]:
         """Return how many jobs stand in each state."""
         rows = session.execute(sa.select(self.jobs.c.state, sa.func.count()).group_by(self.jobs.c.state)).all()
-        return {state: count for state, count in rows}
+        return {row[0]: row[1] for row in rows}
 
 
 class Worker:
@@ -228,7 +264,13 @@ class Worker:
         name: str = "worker",
     ) -> None:  # fmt: skip
         self._database, self._table, self._clock, self._handlers = database, table, clock, dict(handlers)
-        self._lease_s, self._tries, self._parallel, self._poll_s, self._backoff = lease_s, tries, parallel, poll_s, backoff
+        self._lease_s, self._tries, self._parallel, self._poll_s, self._backoff = (
+            lease_s,
+            tries,
+            parallel,
+            poll_s,
+            backoff,
+        )
         self._wake = asyncio.Event()
         self._log = get_logger(name)
 
@@ -263,7 +305,10 @@ class Worker:
 
     def _any_due(self, session: Session, kinds: Sequence[str], now: datetime) -> bool:
         jobs = self._table.jobs
-        due = sa.or_(sa.and_(jobs.c.state == READY, jobs.c.due <= now), sa.and_(jobs.c.state == LEASED, jobs.c.lease_until <= now))
+        due = sa.or_(
+            sa.and_(jobs.c.state == READY, jobs.c.due <= now),
+            sa.and_(jobs.c.state == LEASED, jobs.c.lease_until <= now),
+        )
         return session.execute(sa.select(jobs.c.id).where(jobs.c.kind.in_(kinds), due).limit(1)).first() is not None
 
     async def _forever(self) -> None:
@@ -316,7 +361,9 @@ class Worker:
             await self._park(job, str(park))
         except Later as later:
             due, waits_for = self._clock.now() + timedelta(seconds=later.seconds), later.what
-            await self._database.write(lambda s: self._table.finish(s, job, READY, reason=waits_for, due=due, tried=False))
+            await self._database.write(
+                lambda s: self._table.finish(s, job, READY, reason=waits_for, due=due, tried=False)
+            )
         except Exception as error:  # noqa: BLE001 - the edge of a worker: every failure becomes a retry or a parked job
             await self._failed(job, error)
 

@@ -181,12 +181,20 @@ def _sqlite_engine(url: str, begin: str, connections: int) -> Engine:
     path = make_url(url).database
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_size=connections, max_overflow=connections, connect_args={"timeout": 15, "check_same_thread": False})
+    engine = create_engine(
+        url, pool_size=connections, max_overflow=connections, connect_args={"timeout": 15, "check_same_thread": False}
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # we begin by ourselves, see below
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=15000", "temp_store=MEMORY"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "busy_timeout=15000",
+            "temp_store=MEMORY",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -201,7 +209,12 @@ def _postgres_engine(url: str, schema: str | None) -> Engine:
     if schema:
         options += f" -c search_path={schema}"
     engine = create_engine(
-        url, pool_size=_WRITERS + _READERS, max_overflow=4, pool_pre_ping=True, pool_timeout=5, connect_args={"options": options}
+        url,
+        pool_size=_WRITERS + _READERS,
+        max_overflow=4,
+        pool_pre_ping=True,
+        pool_timeout=5,
+        connect_args={"options": options},
     )
     if schema:
         with contextlib.closing(engine.connect()) as connection:

@@ -1,0 +1,127 @@
+"""What all tests share: the corpus folder, a real PostgreSQL, temporary databases."""
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from arcuate.kernel.clock import ManualClock
+
+ROOT = Path(__file__).parent.parent
+IN_CI = bool(os.environ.get("ARCUATE_CI"))
+
+
+def _absent(what: str, todo: str) -> None:
+    """Skip with the reason; in CI a missing part is a failure."""
+    if IN_CI:
+        pytest.fail(f"{what} is missing in CI; {todo}", pytrace=False)
+    pytest.skip(f"{what} is missing; {todo}")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The corpus of real messages and images beside the checkout; a stranger's checkout has none and skips."""
+    folder = Path(os.environ.get("ARCUATE_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip("the corpus folder is not beside this checkout (ARCUATE_SHARED names another place)")
+    return folder
+
+
+def program(name: str, package: str) -> str:
+    """Return the path of a program that tests use for real."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/lib/chromium")
+    if found is None:
+        _absent(name, f"install it with scripts/install ({package})")
+    return str(found)
+
+
+@pytest.fixture(scope="session")
+def storescu() -> str:
+    """dcmtk's C-STORE sender."""
+    return program("storescu", "dcmtk")
+
+
+@pytest.fixture(scope="session")
+def dciodvfy() -> str:
+    """The DICOM verifier of dicom3tools."""
+    return program("dciodvfy", "dicom3tools")
+
+
+@pytest.fixture(scope="session")
+def orthanc() -> str:
+    """A real PACS."""
+    return program("Orthanc", "orthanc")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Debian's browser."""
+    return program("chromium", "chromium")
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A private PostgreSQL cluster on a socket of its own; yields its URL without a database name."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not versions:
+        _absent("PostgreSQL", "install it with scripts/install (postgresql)")
+    binaries = versions[-1].parent
+    folder = Path(f"/tmp/arcuate-pg-{secrets.token_hex(4)}")
+    folder.mkdir(mode=0o700)
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(folder, "postgres", "postgres")
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    data = folder / "data"
+    options = f"-k {folder} -c listen_addresses='' -c max_connections=200"
+    log = folder / "log"
+    subprocess.run(
+        [*as_user, binaries / "initdb", "-D", data, "-U", "arcuate", "-A", "trust"], check=True, capture_output=True
+    )
+    subprocess.run(
+        [*as_user, binaries / "pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start"],
+        check=True,
+        capture_output=True,
+    )
+    try:
+        yield f"postgresql+psycopg://arcuate@/{{name}}?host={folder}"
+    finally:
+        subprocess.run(
+            [*as_user, binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"],
+            check=False,
+            capture_output=True,
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of a fresh PostgreSQL database."""
+    import psycopg
+
+    name = f"t{secrets.token_hex(6)}"
+    admin = postgres_server.format(name="postgres").replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    yield postgres_server.format(name=name)
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Both kinds of database, one after the other."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/room.db"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that moves only when the test says so."""
+    return ManualClock(datetime(2026, 3, 17, 9, 0, tzinfo=UTC))
