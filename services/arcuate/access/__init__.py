@@ -1,0 +1,1 @@
+"""Who may enter: people, roles, clients, keys, tokens."""
