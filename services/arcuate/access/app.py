@@ -12,9 +12,11 @@ from arcuate.access.service import Access
 from arcuate.access.settings import AccessSettings
 from arcuate.kernel.auth import Role
 from arcuate.kernel.auth.client import ASSERTION_TYPE
-from arcuate.kernel.errors import BadInput
+from arcuate.kernel.errors import BadInput, Forbidden
 from arcuate.kernel.room import Room, RoomContext
-from arcuate.kernel.web import allow, create_app, open_to_all, principal_of, read_json
+from arcuate.kernel.web import allow, create_app, open_to_all, read_json
+
+SESSION_GRANT = "urn:arcuate:session"
 
 _FORM_LIMIT = 16 * 1024
 
@@ -27,13 +29,13 @@ async def open_room(context: RoomContext, settings: AccessSettings | None = None
     )
     app = create_app(context, "Arcuate access")
     app.state.access = access
-    _add_token_routes(app, access)
+    _add_token_routes(app, context, access)
     _add_session_routes(app, access)
     _add_admin_routes(app, access)
     return Room("access", ("/auth",), app)
 
 
-def _add_token_routes(app: FastAPI, access: Access) -> None:
+def _add_token_routes(app: FastAPI, context: RoomContext, access: Access) -> None:
     @app.get("/auth/jwks", dependencies=[open_to_all])
     async def jwks() -> dict[str, Any]:
         return service.key_set(access)
@@ -44,14 +46,14 @@ def _add_token_routes(app: FastAPI, access: Access) -> None:
         grant = str(form.get("grant_type") or "")
         if grant == "client_credentials" and form.get("client_assertion_type") == ASSERTION_TYPE:
             return await service.token_by_assertion(access, str(form.get("client_assertion") or ""))
+        if grant == SESSION_GRANT:
+            acting = await context.authenticator.authenticate(request.headers.get("authorization"))
+            if not acting.is_room:
+                raise Forbidden("Only a room may act for the person of a session")
+            return await service.token_by_session(access, str(form.get("session") or ""), acting)
         raise BadInput(
             "This grant is not known", where="grant_type", todo="Use client_credentials with a signed client assertion."
         )
-
-    @app.post("/auth/session-token", dependencies=[allow()])
-    async def session_token(request: Request) -> dict[str, Any]:
-        body = await read_json(request, _FORM_LIMIT)
-        return await service.token_by_session(access, str(body.get("session") or ""), principal_of(request))
 
 
 def _add_session_routes(app: FastAPI, access: Access) -> None:
