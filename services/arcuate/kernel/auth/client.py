@@ -31,7 +31,7 @@ class RoomAuth(httpx.Auth):
         self._lock = asyncio.Lock()
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Attach the token; a 401 is answered once with a new one."""
+        """Attach the token; after a 401 the next call fetches a new one (this one is not sent twice: it may have had effects)."""
         if "Authorization" in request.headers:
             yield request
             return
@@ -39,8 +39,6 @@ class RoomAuth(httpx.Auth):
         response = yield request
         if response.status_code == 401:
             self._until = float("-inf")
-            request.headers["Authorization"] = f"Bearer {await self.token()}"
-            yield request
 
     async def token(self) -> str:
         """Return a token that is valid for at least some seconds.
