@@ -1,0 +1,89 @@
+"""MSH as bytes: all that is needed to journal a message and to answer it, without decoding or splitting the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+_MSH = re.compile(rb"(?:\A|[\r\n])[\xef\xbb\xbf\s\x00]*(MSH[^\w\s][^\r\n]*)")
+
+
+class Header(NamedTuple):
+    """MSH of one message, fields as sent. `start` and `end` bound the segment, `time_start` and `time_end` MSH-7."""
+
+    fields: tuple[bytes, ...]
+    start: int
+    end: int
+    time_start: int
+    time_end: int
+
+    def field(self, number: int) -> bytes:
+        """MSH-`number`; MSH-1 is the separator."""
+        return self.fields[number] if number < len(self.fields) else b""
+
+    @property
+    def separator(self) -> bytes:
+        return self.fields[1]
+
+    @property
+    def control_id(self) -> bytes:
+        return self.field(10)
+
+    @property
+    def sender(self) -> bytes:
+        """MSH-3 and MSH-4, joined by the separator that can stand in neither."""
+        return self.field(3) + self.separator + self.field(4)
+
+    @property
+    def type(self) -> tuple[str, str]:
+        """MSH-9.1 and MSH-9.2; empty where they are not ASCII text."""
+        component = self.fields[2][:1] or b"^"
+        parts = self.field(9).split(component)
+        code, event = parts[0].strip(), parts[1].strip() if len(parts) > 1 else b""
+        return _ascii(code), _ascii(event)
+
+    @property
+    def enhanced(self) -> bool:
+        """MSH-15 or MSH-16 is valued (2.9.2)."""
+        return bool(self.field(15).strip() or self.field(16).strip())
+
+    def text(self, number: int) -> str:
+        """MSH-`number` for people: undecodable bytes replaced."""
+        return self.field(number).decode("utf-8", "replace")
+
+
+def read(raw: bytes) -> Header | None:
+    """The first MSH of a frame, or None."""
+    if raw.startswith(b"MSH") and len(raw) > 8:
+        start = 0
+        ends = [position for mark in (b"\r", b"\n") if (position := raw.find(mark, 3)) >= 0]
+        end = min(ends) if ends else len(raw)
+        separator = raw[3:4]
+        if separator.isalnum() or separator.isspace():
+            return None
+    else:
+        found = _MSH.search(raw)
+        if found is None:
+            return None
+        start, end = found.span(1)
+        separator = raw[start + 3 : start + 4]
+    parts = raw[start:end].split(separator)
+    before = start + sum(len(part) + 1 for part in parts[:6])
+    present = len(parts) > 6
+    time_start, time_end = (before, before + len(parts[6])) if present else (start, start)
+    fields = (parts[0], separator, *(parts[1:] or [b""]))
+    return Header(fields, start, end, time_start, time_end)
+
+
+def content_hash(raw: bytes, header: Header | None) -> bytes:
+    """SHA-256 of the bytes with MSH-7 left out: equal for a message that is sent again with a new time."""
+    if header is None:
+        return hashlib.sha256(raw).digest()
+    digest = hashlib.sha256(raw[: header.time_start])
+    digest.update(raw[header.time_end :])
+    return digest.digest()
+
+
+def _ascii(value: bytes) -> str:
+    return value.decode("ascii") if value.isascii() else ""
