@@ -130,6 +130,16 @@ class WorkTable:
             )
         return number
 
+    def has_ready(self, session: Session, kind: str, key: str, now: datetime) -> bool:
+        """Return whether a job of this kind and key waits that no worker has begun: one more would do the same."""
+        jobs, keys = self.jobs, self.keys
+        query = (
+            sa.select(jobs.c.id)
+            .join(keys, keys.c.job_id == jobs.c.id)
+            .where(keys.c.key == key, keys.c.open, jobs.c.kind == kind, jobs.c.state == READY, jobs.c.due <= now)
+        )
+        return session.execute(query.limit(1)).first() is not None
+
     def claim(self, session: Session, kinds: Sequence[str], now: datetime, lease_s: float, limit: int) -> list[Job]:
         """Lease up to `limit` due jobs whose keys have no earlier open job."""
         jobs, keys, other = self.jobs, self.keys, self.keys.alias()

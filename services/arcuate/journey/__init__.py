@@ -1,0 +1,1 @@
+"""The order of things: where each case stands, since when, and what it waits for."""

@@ -1,0 +1,136 @@
+"""Asking the rooms: what goes in, what comes back, and how the answer is written."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx
+
+from arcuate.journey.domain import Facts
+from arcuate.journey.facts import material
+from arcuate.journey.table import Ask
+from arcuate.kernel.codes import CS_PROTOCOL, job_system, reference
+from arcuate.kernel.errors import Json
+from arcuate.kernel.fhir import bundle
+from arcuate.kernel.fhir.bundle import Entry
+from arcuate.kernel.fhir.client import FhirClient, call_operation
+
+_KEPT = frozenset(
+    {"DetectedIssue", "RiskAssessment", "Observation", "Device", "Task", "DiagnosticReport", "Provenance"}
+)
+_BASED_ON = frozenset({"Observation", "DiagnosticReport"})
+_LONGEST_ANSWER_S = 30.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a question: a sentence for the case's history."""
+
+    sentence: str
+
+
+async def ask_room(
+    http: httpx.AsyncClient, fhir: FhirClient, ask: Ask, facts: Facts, case_id: str, mark: str, now: datetime
+) -> Outcome:
+    """Ask one question and write the answer into the record in one transaction.
+
+    Raises:
+        Unavailable: The room does not answer, or is still at work (`code` is `incomplete`).
+    """
+    taken = [resource for name in ask.takes for resource in await material(fhir, name, facts)]
+    answer = await call_operation(http, ask.operation, bundle.collection(taken), timeout_s=_LONGEST_ANSWER_S)
+    entries = list(_entries(answer, facts))
+    if ask.name == "check":
+        entries += _withdrawn(answer, facts)
+    if entries:
+        # A reader may be found later for the same order: that question is a new one each time.
+        again = f":{now.timestamp():.3f}" if ask.name == "assign" else ""
+        source = {"system": job_system("journey"), "value": f"{case_id}:{ask.name}:{mark}{again}"}
+        await fhir.transaction(bundle.transaction(entries, source))
+    return Outcome(sentence_of(ask.name, answer, facts))
+
+
+def _entries(answer: Json, facts: Facts) -> Iterable[Entry]:
+    for entry in answer.get("entry") or ():
+        resource = entry.get("resource") or {}
+        if resource.get("resourceType") not in _KEPT:
+            continue
+        if (
+            resource["resourceType"] in _BASED_ON
+            and facts.order
+            and not resource.get("focus")
+            and not resource.get("basedOn")
+        ):
+            resource = {**resource, "basedOn": [reference("ServiceRequest", facts.order["id"])]}
+        full_url = str(entry.get("fullUrl") or "")
+        yield _entry(resource, full_url if full_url.startswith("urn:uuid:") else None)
+
+
+def _entry(resource: Json, full_url: str | None) -> Entry:
+    if resource.get("id"):
+        made = bundle.update(resource, resource.get("meta", {}).get("versionId"))
+    elif known := _identifier(resource):
+        made = bundle.update_where(resource, {"identifier": known})
+    else:
+        made = bundle.create(resource)
+    return Entry(made.method, made.url, made.resource, full_url or made.full_url, made.conditions)
+
+
+def _identifier(resource: Json) -> str | None:
+    identifiers = resource.get("identifier") or []
+    first = identifiers[0] if isinstance(identifiers, list) and identifiers else {}
+    return f"{first['system']}|{first['value']}" if first.get("system") and first.get("value") else None
+
+
+def _withdrawn(answer: Json, facts: Facts) -> list[Entry]:
+    """Return the flags of before that no rule raises any more, marked as cancelled."""
+    raised = {_identifier(flag) for flag in bundle.of_type(answer, "DetectedIssue")}
+    gone = [flag for flag in facts.flags if _identifier(flag) not in raised]
+    return [bundle.update({**flag, "status": "cancelled"}, flag["meta"]["versionId"]) for flag in gone]
+
+
+def sentence_of(name: str, answer: Json, facts: Facts) -> str:
+    """Return what a person reads about an answer."""
+    match name:
+        case "check":
+            return _check_sentence(answer)
+        case "quantify":
+            return _measured_sentence(answer)
+        case "assign":
+            own = {t["id"] for t in facts.tasks}
+            task = next((t for t in bundle.of_type(answer, "Task") if t.get("id") in own), None)
+            if task is not None and task.get("owner"):
+                return f"Given to {task['owner'].get('display') or 'a reader'}"
+            return str((task or {}).get("statusReason", {}).get("text") or "Waiting: no eligible reader")
+        case "draft":
+            return "Draft revised" if facts.draft else "Draft written"
+        case "attendance":
+            return "Chance of attendance predicted"
+        case _:
+            return "Wait and duration predicted"
+
+
+def _check_sentence(answer: Json) -> str:
+    flags = bundle.of_type(answer, "DetectedIssue")
+    severe = sum(flag.get("severity") == "high" for flag in flags)
+    details = [d for order in bundle.of_type(answer, "ServiceRequest") for d in order.get("orderDetail", ())]
+    suggested = [
+        c.get("display") or c.get("code")
+        for d in details
+        for c in d.get("coding", ())
+        if c.get("system") == CS_PROTOCOL
+    ]
+    protocol = f"; protocol suggested: {suggested[0]}" if suggested else ""
+    if not flags:
+        return f"Checked: nothing found{protocol}"
+    found = "1 flag" if len(flags) == 1 else f"{len(flags)} flags"
+    return f"Checked: {found}{f', {severe} of them to stop at' if severe else ''}{protocol}"
+
+
+def _measured_sentence(answer: Json) -> str:
+    observations = bundle.of_type(answer, "Observation")
+    values = [o for o in observations if "valueQuantity" in o]
+    if values:
+        return f"Measured: {len(values)} values, not reviewed"
+    notes = [n.get("text", "") for o in observations for n in o.get("note", ())]
+    return f"Not measured: {notes[0]}" if notes else "Not measured"
