@@ -1,0 +1,1 @@
+"""Assignment: which reader reads which case, and the receipt that says why."""
