@@ -195,7 +195,8 @@ async def open_house(
     _ = site.zone  # a site without a zone does not open
     clock = clock or SystemClock()
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_locked(settings.data_dir, rooms))
+        if not settings.database_url:  # replicas on PostgreSQL share work by leases instead
+            stack.enter_context(_locked(settings.data_dir, rooms))
         house = House(settings)
         transport = HouseTransport(house)
         stack.push_async_callback(transport.aclose)
@@ -265,6 +266,7 @@ def _locked(data_dir: Path, rooms: Sequence[str]) -> Any:
     data_dir.mkdir(parents=True, exist_ok=True)
     names = ["house.lock"] if len(rooms) > 1 else [f"{rooms[0]}.lock"]
     held: list[IO[str]] = []
+    file: IO[str]
     try:
         for name in names:
             file = (data_dir / name).open("a+", encoding="ascii")

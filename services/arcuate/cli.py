@@ -1,0 +1,221 @@
+"""The `arcuate` command."""
+
+import asyncio
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from arcuate.kernel.errors import ArcuateError, BadInput
+
+app = typer.Typer(
+    help="Carries one imaging order from the moment it is placed to a signed report.", no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+journal_app = typer.Typer(help="What came in over HL7, byte for byte.", no_args_is_help=True)
+app.add_typer(journal_app, name="journal")
+
+console = Console(highlight=False, soft_wrap=True)
+
+DataDir = Annotated[Path | None, typer.Option("--data", help="Folder of all data (default: ./data).")]
+
+
+@app.command()
+def up(
+    data: DataDir = None,
+    port: Annotated[int | None, typer.Option(help="Port of the pages and interfaces (default 8080).")] = None,
+    mllp_port: Annotated[int | None, typer.Option(help="Port of HL7 over MLLP (default 2575).")] = None,
+    dicom_port: Annotated[int | None, typer.Option(help="Port of DICOM C-STORE (default 11112).")] = None,
+) -> None:
+    """Run all rooms in one program on SQLite, on loopback."""
+    from arcuate.programs import run_house
+
+    asyncio.run(run_house(_house_settings(data, port), mllp_port=mllp_port, dicom_port=dicom_port, say=_say))
+
+
+@app.command()
+def demo(
+    data: DataDir = None,
+    exit_: Annotated[bool, typer.Option("--exit", help="End by itself with a summary; non-zero if a journey did not end as scripted.")] = False,
+    port: Annotated[int | None, typer.Option(help="Port of the pages (default 8080).")] = None,
+    mllp_port: Annotated[int | None, typer.Option(help="Port of HL7 over MLLP (default 2575).")] = None,
+    dicom_port: Annotated[int | None, typer.Option(help="Port of DICOM C-STORE (default 11112).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic morning.")] = 7,
+) -> None:
+    """Run the house with a synthetic morning played through its real doors."""
+    from arcuate.demo import run_demo
+
+    settings = _house_settings(data or Path("data/demo"), port)
+    ended_well = asyncio.run(run_demo(settings, mllp_port=mllp_port, dicom_port=dicom_port, seed=seed, ends=exit_, console=console))
+    raise typer.Exit(0 if ended_well else 1)
+
+
+@app.command()
+def serve(
+    room: Annotated[str, typer.Argument(help="Which room.")],
+    data: DataDir = None,
+    port: Annotated[int | None, typer.Option(help="Port of the room's web interface.")] = None,
+) -> None:
+    """Run one room as a program of its own (ARCUATE_HOUSE_URL names the proxy to the others)."""
+    from arcuate.house import ROOMS
+    from arcuate.programs import run_house
+
+    if room not in ROOMS:
+        raise BadInput(f"There is no room {room!r}", todo=f"Rooms are: {', '.join(ROOMS)}.")
+    asyncio.run(run_house(_house_settings(data, port), rooms=[room], say=_say))
+
+
+@app.command()
+def signin(data: DataDir = None) -> None:
+    """Print a new one-time sign-in link."""
+    from arcuate.programs import sign_in_link
+
+    console.print(asyncio.run(sign_in_link(_house_settings(data, None))))
+
+
+@app.command()
+def token(
+    role: Annotated[str, typer.Option(help="Role of the token, for example integration.")],
+    data: DataDir = None,
+    hours: Annotated[float, typer.Option(help="How long it is valid.")] = 8.0,
+) -> None:
+    """Print a bearer token for scripts against the local house."""
+    from arcuate.programs import script_token
+
+    sys.stdout.write(script_token(_house_settings(data, None), role, timedelta(hours=hours)) + "\n")
+
+
+@app.command()
+def send(
+    paths: Annotated[list[Path], typer.Argument(help="HL7 files, or folders of them.")],
+    host: Annotated[str, typer.Option(help="Receiver.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its MLLP port.")] = 2575,
+) -> None:
+    """Send HL7 files over MLLP, one frame a file; print each acknowledgement and a count by code."""
+    from arcuate.gateway.sending import send_files
+
+    counts = asyncio.run(send_files(_hl7_files(paths), host, port, _say))
+    _say("  ".join(f"{code} {count}" for code, count in sorted(counts.items())))
+
+
+@journal_app.command("list")
+def journal_list(data: DataDir = None) -> None:
+    """List what came in."""
+    from arcuate.programs import journal_lines
+
+    for line in journal_lines(_house_settings(data, None)):
+        _say(line)
+
+
+@journal_app.command("show")
+def journal_show(number: int, data: DataDir = None) -> None:
+    """Write one message to standard output, byte for byte."""
+    from arcuate.programs import journal_bytes
+
+    sys.stdout.buffer.write(journal_bytes(_house_settings(data, None), number))
+
+
+@journal_app.command("export")
+def journal_export(folder: Path, data: DataDir = None) -> None:
+    """Write every message that came in to a folder, byte for byte, one file a frame."""
+    from arcuate.programs import journal_export
+
+    _say(f"{journal_export(_house_settings(data, None), folder)} messages written to {folder}")
+
+
+@app.command()
+def quantify(
+    path: Annotated[Path, typer.Argument(help="A folder with one DICOM study, or a NIfTI file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the results (default: beside the input, never inside it).")] = None,
+) -> None:
+    """Measure a T1-weighted head: volumes as table and JSON; DICOM SEG and SR and a QC picture, or a label map."""
+    from arcuate.programs import quantify_path
+
+    asyncio.run(quantify_path(path, out, console))
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="Which model: attendance, waiting, brain-t1.")],
+    source: Annotated[Path | None, typer.Option("--from", help="Training data: a folder of label maps, or of a history as FHIR NDJSON.")] = None,
+    minutes: Annotated[float, typer.Option(help="How long the network is trained in this run; it goes on from its checkpoint.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 7,
+) -> None:
+    """Train a model."""
+    from arcuate.training import train_model
+
+    train_model(name, source, minutes, seed, _say)
+
+
+@app.command()
+def evaluate(
+    name: Annotated[str, typer.Argument(help="Which model: attendance, waiting, brain-t1.")],
+    source: Annotated[Path | None, typer.Option("--from", help="Test data.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 7,
+) -> None:
+    """Measure a model and write the figures into its card."""
+    from arcuate.training import evaluate_model
+
+    evaluate_model(name, source, seed, _say)
+
+
+@app.command()
+def settings(as_markdown: Annotated[bool, typer.Option("--markdown", help="As the reference page.")] = False) -> None:
+    """Print every setting, its value, and where it came from."""
+    from arcuate.programs import all_settings
+
+    if as_markdown:
+        _say("# Settings\n\nMade by `make docs`. Each is an environment variable.\n")
+        for group, lines in all_settings():
+            _say(f"## {group}\n\n| variable | default | what |\n|---|---|---|")
+            for line in lines:
+                _say(f"| `{line.variable}` | `{line.default}` | {line.sentence} |")
+            _say("")
+        return
+    table = Table("setting", "value", "from", "what", box=None)
+    for _, lines in all_settings():
+        for line in lines:
+            table.add_row(line.variable, line.value, line.source, line.sentence)
+    console.print(table)
+
+
+def _house_settings(data: Path | None, port: int | None) -> Any:
+    from arcuate.house import HouseSettings
+
+    given = {name: value for name, value in (("data_dir", data), ("port", port)) if value is not None}
+    return HouseSettings(**given)  # type: ignore[arg-type]
+
+
+def _hl7_files(paths: list[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise BadInput(f"{path} does not exist")
+        found += sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return found
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Run the command; what goes wrong is said in a sentence, not as a trace."""
+    try:
+        app()
+    except ArcuateError as error:
+        sys.stderr.write(f"arcuate: {error}\n")
+        raise SystemExit(2) from error
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+        sys.stderr.write("arcuate: a setting is wrong: " + json.dumps(lines) + "\n")
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
