@@ -1,0 +1,188 @@
+"""Pictures for people: slices with outlines in radiological convention (the patient's right on the left of the picture)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from io import BytesIO
+
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from PIL import Image, ImageDraw, ImageFont
+
+from arcuate.imaging.derived import RESEARCH_USE
+from arcuate.imaging.structures import Part
+
+Bytes8 = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.floating]]
+Affine = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+Labels = np.ndarray[tuple[int, ...], np.dtype[np.integer]]
+
+
+class Plane(StrEnum):
+    """Planes of the body, nearest to the voxel axes."""
+
+    AXIAL = "axial"
+    CORONAL = "coronal"
+    SAGITTAL = "sagittal"
+
+
+# Axis cut through (of Right, Anterior, Superior), and the letters left, right, top, bottom of the picture.
+_AXIS = {Plane.SAGITTAL: 0, Plane.CORONAL: 1, Plane.AXIAL: 2}
+_LETTERS = {Plane.SAGITTAL: "APSI", Plane.CORONAL: "RLSI", Plane.AXIAL: "RLAP"}
+
+
+@dataclass(frozen=True)
+class Upright:
+    """A scan turned without resampling so that its axes run to Right, Anterior and Superior as nearly as they can.
+
+    Attributes:
+        grey: uint8, windowed.
+        labels: FreeSurfer numbers on the same voxels.
+        spacing: mm along each axis.
+        window: Centre and width in the scan's own units.
+    """
+
+    grey: Bytes8
+    labels: Labels
+    spacing: tuple[float, float, float]
+    window: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One slice as it is shown.
+
+    Attributes:
+        grey, labels: (rows, columns) of the picture, before pixels are made square.
+        pixel_mm: Height and width of one pixel.
+        number, count: Which slice of how many, from 1, counted to Right, Anterior, Superior.
+    """
+
+    plane: Plane
+    grey: Bytes8
+    labels: Labels
+    pixel_mm: tuple[float, float]
+    number: int
+    count: int
+    window: tuple[float, float]
+
+    @property
+    def caption(self) -> str:
+        """Plane, slice and window, as readers write it."""
+        centre, width = self.window
+        return f"{self.plane} {self.number} of {self.count}, W {width:.0f} L {centre:.0f}"
+
+
+def upright(data: Floats, labels: Labels, affine: Affine) -> Upright:
+    """Turn a scan and its labels upright and window it from the 1st to the 99.5th percentile of its non-zero voxels.
+
+    Args:
+        affine: Voxel to RAS, mm.
+    """
+    orientation = io_orientation(affine)
+    turned = apply_orientation(np.asarray(data), orientation)
+    spacing = np.linalg.norm((affine @ inv_ornt_aff(orientation, data.shape))[:3, :3], axis=0)
+    seen = turned[turned > turned.min()]
+    low, high = (float(v) for v in np.percentile(seen, [1, 99.5])) if seen.size else (0.0, 1.0)
+    grey = np.clip((turned - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+    turned_labels: Labels = apply_orientation(labels, orientation)
+    return Upright(
+        grey, turned_labels, (float(spacing[0]), float(spacing[1]), float(spacing[2])), ((low + high) / 2, high - low)
+    )
+
+
+def cut(scan: Upright, plane: Plane, index: int) -> Cut:
+    """Cut one slice in radiological convention."""
+    axis = _AXIS[plane]
+    grey, labels = (np.take(a, index, axis=axis) for a in (scan.grey, scan.labels))
+    across, up = [scan.spacing[a] for a in range(3) if a != axis]
+    # Both remaining axes are shown from their far end: right (or anterior) first, anterior (or superior) on top.
+    turn = (slice(None, None, -1), slice(None, None, -1))
+    return Cut(plane, grey[turn].T, labels[turn].T, (up, across), index + 1, scan.grey.shape[axis], scan.window)
+
+
+def best_index(scan: Upright, plane: Plane, numbers: Iterable[int]) -> int:
+    """Return the slice that shows most of these labels; the middle one where there are none."""
+    mask = np.isin(scan.labels, list(numbers))
+    axis = _AXIS[plane]
+    area = mask.sum(axis=tuple(a for a in range(3) if a != axis))
+    return int(area.argmax()) if area.any() else scan.labels.shape[axis] // 2
+
+
+def edges(mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> list[tuple[int, int, int, int]]:
+    """Return the border of a mask as straight runs along pixel edges: (x0, y0, x1, y1) in pixels."""
+    padded = np.pad(mask, 1)
+    runs: list[tuple[int, int, int, int]] = []
+    across = padded[1:, :] != padded[:-1, :]  # edges between rows
+    for y, x0, x1 in _runs(across):
+        runs.append((x0 - 1, y, x1 - 1, y))
+    down = padded[:, 1:] != padded[:, :-1]  # edges between columns
+    for x, y0, y1 in _runs(down.T):
+        runs.append((x, y0 - 1, x, y1 - 1))
+    return runs
+
+
+def svg_path(mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> str:
+    """Return the border of a mask as an SVG path in pixel coordinates."""
+    return "".join(f"M{x0} {y0}H{x1}" if y0 == y1 else f"M{x0} {y0}V{y1}" for x0, y0, x1, y1 in edges(mask))
+
+
+def draw(slice_: Cut, parts: Sequence[Part], pixels_per_mm: float = 2.0, outline: bool = True) -> Image.Image:
+    """Draw a slice with square pixels, outlines, side letters and caption."""
+    rows, columns = slice_.grey.shape
+    scale_y, scale_x = (pixels_per_mm * mm for mm in slice_.pixel_mm)
+    size = (max(1, round(columns * scale_x)), max(1, round(rows * scale_y)))
+    made = Image.fromarray(slice_.grey).resize(size, Image.Resampling.BILINEAR).convert("RGB")
+    pen = ImageDraw.Draw(made)
+    if outline:
+        for part in parts:
+            for x0, y0, x1, y1 in edges(np.isin(slice_.labels, part.labels)):
+                pen.line((x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y), fill=part.colour, width=2)
+    _letters(pen, size, _LETTERS[slice_.plane])
+    return made
+
+
+def png(made: Image.Image) -> bytes:
+    """Return a picture as PNG bytes."""
+    buffer = BytesIO()
+    made.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def qc_picture(scan: Upright, parts: Sequence[Part], lines: Sequence[str]) -> bytes:
+    """Draw the picture by which a person judges the labels: three planes, outlines, side letters, "research use".
+
+    Args:
+        lines: Text below, without patient data.
+    """
+    brain = [number for part in parts for number in part.labels]
+    cuts = [cut(scan, plane, best_index(scan, plane, brain)) for plane in (Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL)]
+    drawn = [draw(c, parts) for c in cuts]
+    font, step = ImageFont.load_default(15), 22
+    width, height = sum(d.width for d in drawn) + 8 * 2, max(d.height for d in drawn)
+    text = [" | ".join(c.caption for c in cuts), *lines, f"{RESEARCH_USE}. Not reviewed. Not for diagnosis."]
+    made = Image.new("RGB", (width, height + step * len(text) + 12), "black")
+    x = 0
+    for picture in drawn:
+        made.paste(picture, (x, (height - picture.height) // 2))
+        x += picture.width + 8
+    pen = ImageDraw.Draw(made)
+    for k, line in enumerate(text):
+        pen.text((8, height + 6 + k * step), line, fill=(230, 230, 230), font=font)
+    return png(made)
+
+
+def _letters(pen: ImageDraw.ImageDraw, size: tuple[int, int], letters: str) -> None:
+    font = ImageFont.load_default(16)
+    width, height = size
+    places = [(6, height / 2, "lm"), (width - 6, height / 2, "rm"), (width / 2, 6, "mt"), (width / 2, height - 6, "mb")]
+    for letter, (x, y, anchor) in zip(letters, places, strict=True):
+        pen.text((x, y), letter, fill=(255, 255, 255), font=font, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
+
+
+def _runs(lines: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Iterable[tuple[int, int, int]]:
+    """Yield (line, first, behind the last) of every run of true values."""
+    steps = np.diff(np.pad(lines, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    starts, ends = np.argwhere(steps == 1), np.argwhere(steps == -1)
+    for (line, begin), (_, end) in zip(starts, ends, strict=True):
+        yield int(line), int(begin), int(end)

@@ -1,0 +1,135 @@
+"""The segmentation as a DICOM object: Segmentation IOD (PS3.3 A.51), binary, one segment a structure and side."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import highdicom as hd
+import numpy as np
+from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian
+
+from arcuate.imaging import derived, structures
+from arcuate.imaging.derived import Model
+from arcuate.imaging.geometry import Grid
+from arcuate.imaging.structures import SIDE_CODES, Part
+
+# DICOM CID 7150 Segmentation Property Category; CID 7162 Image Processing Algorithm Family
+ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
+NETWORK = Code("123109", "DCM", "Artificial Intelligence")
+SERIES_NUMBER = 9001
+
+Labels = np.ndarray[tuple[int, ...], np.dtype[np.integer]]
+
+
+def present_parts(labels: Labels) -> tuple[Part, ...]:
+    """Return the parts with a segment of their own that have at least one voxel, in the order of `structures.toml`."""
+    found = {int(v) for v in np.unique(labels)}
+    return tuple(p for p in structures.parts() if p.own_segment and found & set(p.labels))
+
+
+def build_seg(grid: Grid, sources: Sequence[Dataset], labels: Labels, model: Model, at: datetime) -> Segmentation | None:
+    """Make the segmentation object.
+
+    Args:
+        sources: Headers of the source images, from `derived.source_datasets`.
+        labels: FreeSurfer numbers on the grid's own voxels (columns, rows, slices).
+        at: When the measurement was made, local time of the site.
+
+    Returns:
+        The object, or None where no structure was found.
+    """
+    parts = present_parts(labels)
+    if not parts:
+        return None
+    series_uid = grid.slices[0].instance.series_uid
+    run = derived.run_facts(grid, model)
+    numbers = _frame_order(grid, _segment_numbers(labels, parts))
+    made = Segmentation(
+        source_images=sources,
+        pixel_array=numbers,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[_describe(k, part, model, series_uid) for k, part in enumerate(parts, 1)],
+        series_instance_uid=derived.uid_of("seg series", *run),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=derived.uid_of("seg", *run),
+        instance_number=1,
+        manufacturer=derived.MANUFACTURER,
+        manufacturer_model_name=model.name,
+        software_versions=model.version,
+        device_serial_number=model.digest[:16],
+        content_description=derived.RESEARCH_USE,
+        content_label="BRAIN_STRUCTURES",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        series_description="Brain structures (research use)",
+    )
+    made.DimensionOrganizationSequence[0].DimensionOrganizationUID = derived.uid_of("seg dimensions", *run)
+    for item in made.DimensionIndexSequence:
+        item.DimensionOrganizationUID = made.DimensionOrganizationSequence[0].DimensionOrganizationUID
+    derived.stamp(made, at)
+    return made
+
+
+def read_labels(made: Dataset, shape: tuple[int, int, int], positions: Sequence[tuple[float, float, float]]) -> Labels:
+    """Return the FreeSurfer numbers of a SEG of ours on the source's voxels: the first number of each part.
+
+    Args:
+        shape: Columns, rows, slices.
+        positions: ImagePositionPatient of each slice, in order.
+    """
+    found = made if isinstance(made, Segmentation) else Segmentation.from_dataset(made)
+    label_of = {p.key: p.labels[0] for p in structures.parts() if p.own_segment}
+    frames = found.pixel_array if found.pixel_array.ndim == 3 else found.pixel_array[None]
+    labels = np.zeros(shape, dtype=np.int32)
+    places = np.array(positions)
+    for frame, groups in zip(frames, found.PerFrameFunctionalGroupsSequence, strict=True):
+        place = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        k = int(np.argmin(np.linalg.norm(places - place, axis=1)))
+        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        labels[:, :, k][frame.T > 0] = label_of[str(found.SegmentSequence[number - 1].TrackingID)]
+    return labels
+
+
+def _segment_numbers(labels: Labels, parts: Sequence[Part]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    table = np.zeros(int(labels.max()) + 1, dtype=np.uint8)
+    for number, part in enumerate(parts, 1):
+        table[[label for label in part.labels if label < len(table)]] = number
+    return table[labels]
+
+
+def _frame_order(grid: Grid, volume: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return frames (n, rows, columns) in the order of the source: slices, or the frames of a multi-frame image."""
+    frames = np.ascontiguousarray(volume.transpose(2, 1, 0))
+    if len(grid.slices[0].instance.frames) == 1:
+        return frames
+    ordered = np.zeros((len(grid.slices[0].instance.frames), *frames.shape[1:]), dtype=np.uint8)
+    for k, s in enumerate(grid.slices):
+        ordered[s.index] = frames[k]
+    return ordered
+
+
+def _describe(number: int, part: Part, model: Model, series_uid: str) -> SegmentDescription:
+    made = SegmentDescription(
+        segment_number=number,
+        segment_label=part.title,
+        segmented_property_category=ANATOMY,
+        segmented_property_type=Code(part.segment.value, part.segment.scheme, part.segment.meaning),
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=model.name, version=model.version, family=NETWORK, parameters={"weights_sha256": model.digest}
+        ),
+        tracking_uid=tracking_uid(series_uid, part),
+        tracking_id=part.key,
+        display_color=hd.color.CIELabColor.from_rgb(*part.colour),
+    )
+    if part.side:
+        value, meaning = SIDE_CODES[part.side]
+        side = hd.sr.CodedConcept(value, "SCT", meaning)
+        made.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [side]
+    return made
+
+
+def tracking_uid(series_uid: str, part: Part) -> str:
+    """Return the tracking UID of a part in a series: SEG and SR name the same finding by it."""
+    return str(derived.uid_of("tracking", series_uid, part.key))
