@@ -1,0 +1,506 @@
+"""From a volume to labelled structures: brain finder, then the segmenter, on grids made from the affine alone.
+
+The networks know tensors only; everything they need to know of space happens here. Work is done in a frame of its own:
+three axes to Right, Anterior and Superior, turned at most `MAX_TURN_DEGREES` so that they run along the voxel axes
+(nothing is resampled twice), else along the world's axes. Labels come from probabilities that are averaged over the
+volume and its mirror image and raised from 2 mm to 1 mm; volumes are counted from those labels at 1 mm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+
+from arcuate.imaging.domain import RefusalCode, refuse
+
+Floats = NDArray[np.float32]
+Infer = Callable[[str, Mapping[str, NDArray[Any]]], Awaitable[Mapping[str, NDArray[Any]]]]
+
+MAX_TURN_DEGREES = 20.0
+COARSE_SPACING_MM = 3.5
+REFUSED_SPACING_MM = 8.0
+CSF = 24
+RULES = Path(__file__).with_name("segmentation.toml")
+STRUCTURES = Path(__file__).with_name("structures.toml")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan: data (i, j, k) float32 and the affine (4, 4) from voxel to RAS+ mm."""
+
+    data: Floats
+    affine: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StructureVolume:
+    """ml of one structure and side, counted from labels at 1 mm. side: "left", "right" or "" (both, or unpaired)."""
+
+    code: str
+    side: str
+    ml: float
+
+
+@dataclass(frozen=True)
+class ModelUsed:
+    """Which network answered."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is known about how far the answer can be trusted.
+
+    brain_ml: all structures without outer fluid. touches_edge: the brain reaches the edge of the field of view (or the
+    volume was cropped to it). stripped: the skull had been taken off. warnings: sentences for people.
+    """
+
+    brain_ml: float
+    touches_edge: bool
+    stripped: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """labels (i, j, k) uint8 on the volume's own grid, FreeSurfer numbers; volumes by structure and side.
+
+    not_measured: structure code -> why it has no volume here.
+    """
+
+    labels: NDArray[np.uint8]
+    volumes: tuple[StructureVolume, ...]
+    not_measured: Mapping[str, str]
+    quality: Quality
+    models: tuple[ModelUsed, ...]
+
+    def ml(self, code: str, side: str = "") -> float | None:
+        """The volume of a structure, or None where it was not measured."""
+        return next((v.ml for v in self.volumes if (v.code, v.side) == (code, side)), None)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What model.toml says that matters here. shape: voxels of the grid; swapped[k]: class k in the mirror."""
+
+    used: ModelUsed
+    shape: tuple[int, int, int]
+    voxel_mm: float
+    classes: NDArray[np.int64]
+    swapped: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Working axes: world = turn @ work. to_voxel(step, origin) gives matrix and offset for ndimage."""
+
+    turn: NDArray[np.float64]
+    inverse: NDArray[np.floating[Any]]
+
+    def to_voxel(self, step: float, origin: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        matrix = self.inverse[:3, :3] @ self.turn
+        return matrix * step, matrix @ origin + self.inverse[:3, 3]
+
+
+async def segment(volume: Volume, infer: Infer, models_dir: Path) -> Segmentation:
+    """Finds the brain, labels it and measures it.
+
+    `infer` answers a model's named inputs with its named outputs (see oip_client.py). Raises NotMeasurable, with the
+    reason, for a volume that cannot be measured and for an answer that is not plausible; what `infer` raises passes
+    through.
+    """
+    rules = tomllib.loads(RULES.read_text(encoding="utf-8"))
+    finder, segmenter = (_load_model(models_dir, rules[key]) for key in ("finder", "segmenter"))
+    _check(volume)
+    frame = await asyncio.to_thread(working_frame, volume.affine)
+    brain = await _find_brain(volume, frame, infer, finder)
+    labels, origin = await _label(volume, frame, brain, infer, segmenter)
+    return await asyncio.to_thread(_measure, volume, frame, labels, origin, brain, rules, (finder.used, segmenter.used))
+
+
+def working_frame(affine: NDArray[np.float64]) -> _Frame:
+    """Axes to Right, Anterior, Superior along the voxel axes where those are less than 20 degrees off the world's."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    world, voxel = linear_sum_assignment(-np.abs(directions))
+    ordered = np.empty((3, 3))
+    for w, v in zip(world, voxel, strict=True):
+        ordered[:, w] = directions[:, v] * np.sign(directions[w, v])
+    u, _, vt = np.linalg.svd(ordered)
+    turn: NDArray[np.float64] = u @ vt
+    angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+    if angle > MAX_TURN_DEGREES or np.linalg.det(turn) < 0:
+        turn = np.eye(3)
+    return _Frame(turn, np.linalg.inv(affine))
+
+
+def _check(volume: Volume) -> None:
+    data, affine = volume.data, volume.affine
+    if data.ndim != 3 or min(data.shape) < 2:
+        raise refuse(RefusalCode.NOT_SUITED, f"This is no 3D volume: its shape is {data.shape}", "Send a 3D series.")
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise refuse(RefusalCode.ORIENTATION, "Voxel size or orientation is not known", "Send the original series.")
+    finite = np.isfinite(data)
+    if not finite.all():
+        share = 100 * (1 - finite.mean())
+        raise refuse(
+            RefusalCode.DAMAGED,
+            f"{share:.1f} % of the voxels are not numbers",
+            "Export the series again from its source.",
+        )
+    if float(data.max()) - float(data.min()) <= 0:
+        raise refuse(RefusalCode.EMPTY, "The image is empty: all voxels have one value", "Send the original series.")
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.max() > REFUSED_SPACING_MM:
+        raise refuse(
+            RefusalCode.NOT_SUITED, f"The slices lie {spacing.max():.1f} mm apart: too far for volumes",
+            "Use a 3D T1-weighted series with voxels near 1 mm.",
+        )  # fmt: skip
+    extent = spacing * data.shape
+    if extent.min() < 60:
+        raise refuse(
+            RefusalCode.NOT_SUITED, f"The field of view is only {extent.min():.0f} mm wide in one direction",
+            "Use a series that covers the whole brain.",
+        )  # fmt: skip
+
+
+def _load_model(models_dir: Path, name: str) -> _Model:
+    path = models_dir / name / "model.toml"
+    if not path.is_file():
+        raise refuse(RefusalCode.NO_MODEL, f"The model {name} is not installed", f"Install it in {path.parent.name}/.")
+    told = tomllib.loads(path.read_text(encoding="utf-8"))
+    x, y, z = told["inputs"][0]["shape"][2:]
+    classes = np.array(told["grid"]["classes"])
+    mirror = {int(a): int(b) for a, b in told["grid"].get("mirror", [])}
+    mirror |= {b: a for a, b in mirror.items()}
+    where = {int(label): k for k, label in enumerate(classes)}
+    swapped = np.array([where[mirror.get(int(label), int(label))] for label in classes])
+    used = ModelUsed(told["name"], told["version"], told["weights"]["sha256"])
+    return _Model(used, (x, y, z), float(told["grid"]["voxel_mm"]), classes, swapped)
+
+
+# ---- pictures for the networks -----------------------------------------------------------------------------------------
+
+
+def scaled(image: Floats) -> Floats:
+    """Intensities to about 0..1 as in training (inference/training/generator.py, `scaled`): min to 99 % of the body."""
+    low = float(image.min())
+    coarse = image[::2, ::2, ::2].ravel()
+    top = float(np.quantile(coarse, 0.999))
+    body = coarse[coarse > low + 0.1 * (top - low)]
+    high = float(np.quantile(body, 0.99)) if body.size > 16 else top
+    return np.clip((image - low) / max(high - low, 1e-6), 0, 1.5).astype(np.float32)
+
+
+def _halved(image: Floats) -> Floats:
+    x, y, z = image.shape
+    halved: Floats = image.reshape(x // 2, 2, y // 2, 2, z // 2, 2).mean((1, 3, 5), dtype=np.float32)
+    return halved
+
+
+def _sampled(data: Floats, frame: _Frame, origin: NDArray[np.float64], shape: tuple[int, ...], step: float) -> Floats:
+    """Trilinear samples of the volume at origin + index * step (mm, work axes); the volume's minimum outside it."""
+    matrix, offset = frame.to_voxel(step, origin)
+    low = float(data.min())
+    found: Floats = ndimage.affine_transform(
+        data, matrix, offset, output_shape=shape, output=np.float32, order=1, mode="constant", cval=low, prefilter=False
+    )
+    return found
+
+
+def _blocked(volume: Volume, target_mm: float) -> Volume:
+    """Block means so that voxels come near `target_mm` from below; the affine follows."""
+    spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    factors = [int(f) for f in np.clip(np.floor(target_mm / spacing + 0.01), 1, 16)]
+    if factors == [1, 1, 1]:
+        return volume
+    data = volume.data
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            n = data.shape[axis] // factor
+            kept = data.take(range(n * factor), axis) if n * factor < data.shape[axis] else data
+            data = kept.reshape(*kept.shape[:axis], n, factor, *kept.shape[axis + 1 :]).mean(axis + 1, dtype=np.float32)
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
+    affine[:3, :3] = affine[:3, :3] * factors
+    return Volume(data, affine)
+
+
+# ---- the brain finder ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Brain:
+    """Where the brain lies (middle of its bounding box, work mm), its mask on a coarse grid, and facts from it."""
+
+    centre: NDArray[np.float64]
+    ml: float
+    stripped: bool
+
+
+async def _find_brain(volume: Volume, frame: _Frame, infer: Infer, model: _Model) -> _Brain:
+    coarse = await asyncio.to_thread(_blocked, volume, model.voxel_mm / 2)
+    inner = _Frame(frame.turn, np.linalg.inv(coarse.affine))
+    corners = _corners(volume, frame)
+    low, high = corners.min(0), corners.max(0)
+    step = model.voxel_mm
+    shape = np.array(model.shape)
+    size = np.maximum(shape, np.ceil((high - low) / step).astype(int))
+    start = (low + high) / 2 - size * step / 2
+    image = await asyncio.to_thread(
+        lambda: _halved(_sampled(coarse.data, inner, start + step / 4, tuple(2 * size), step / 2))
+    )
+    mask = np.zeros(image.shape, np.float32)
+    for window in _windows(image.shape, model.shape):
+        answer = await infer(model.used.name, {"image": scaled(image[window])[None, None]})
+        found = _checked(answer, model)[0, 1]
+        mask[window] = np.maximum(mask[window], found)
+    return _brain_of(mask >= 128, image, start, step)
+
+
+def _corners(volume: Volume, frame: _Frame) -> NDArray[np.float64]:
+    ends = [(-0.5, n - 0.5) for n in volume.data.shape]
+    corners = np.array(np.meshgrid(*ends)).reshape(3, -1)
+    world = volume.affine[:3, :3] @ corners + volume.affine[:3, 3:]
+    turned: NDArray[np.float64] = (frame.turn.T @ world).T
+    return turned
+
+
+def _windows(shape: tuple[int, ...], window: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    """Windows that cover `shape`, overlapping by a third where one is not enough."""
+    starts = []
+    for n, w in zip(shape, window, strict=True):
+        count = 1 if n <= w else int(np.ceil((n - w) / (2 * w / 3))) + 1
+        starts.append(sorted({int(s) for s in np.linspace(0, max(0, n - w), count)}))
+    return [
+        tuple(slice(s, s + w) for s, w in zip(at, window, strict=True))
+        for at in ((a, b, c) for a in starts[0] for b in starts[1] for c in starts[2])
+    ]
+
+
+def _brain_of(mask: NDArray[np.bool_], image: Floats, start: NDArray[np.float64], step: float) -> _Brain:
+    numbered, count = ndimage.label(mask)
+    sizes = np.bincount(numbered.ravel())[1:] if count else np.array([0])
+    ml = float(sizes.max()) * step**3 / 1000
+    if ml < 300:
+        raise refuse(
+            RefusalCode.NOT_PLAUSIBLE, "No brain was found in the image",
+            "Check that this is a T1-weighted series of a head; if it is, report it as not measurable.",
+        )  # fmt: skip
+    brain = numbered == int(sizes.argmax()) + 1
+    places = np.argwhere(brain)
+    low, high = np.quantile(places, 0.002, axis=0), np.quantile(places, 0.998, axis=0)
+    centre = start + ((low + high) / 2 + 0.5) * step
+    distance = ndimage.distance_transform_edt(~brain) * step
+    shell = image[(distance > 8) & (distance < 20)]
+    level = image.min() + 0.08 * (np.quantile(image[brain], 0.9) - image.min())
+    return _Brain(centre, ml, bool((shell > level).mean() < 0.12))
+
+
+# ---- the segmenter ------------------------------------------------------------------------------------------------------
+
+
+def _checked(answer: Mapping[str, NDArray[Any]], model: _Model) -> NDArray[np.uint8]:
+    """The answer's probabilities (1, classes, x, y, z) as bytes; refused where they are no probabilities."""
+    found = answer.get("probabilities")
+    if found is None or found.shape != (1, len(model.classes), *model.shape) or found.dtype != np.uint8:
+        raise refuse(
+            RefusalCode.NOT_PLAUSIBLE, f"The model {model.used.name} answered in a form that its description does not state",
+            "Have the inference service and the folder models/ brought to the same version.",
+        )  # fmt: skip
+    total = found[0, :, ::5, ::5, ::5].sum(0, dtype=np.int64)
+    if total.min() < 200 or total.max() > 310:
+        raise refuse(
+            RefusalCode.NOT_PLAUSIBLE, f"The model {model.used.name} answered values that are no probabilities",
+            "Have the inference service checked.",
+        )  # fmt: skip
+    return found
+
+
+async def _label(
+    volume: Volume, frame: _Frame, brain: _Brain, infer: Infer, model: _Model
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Labels at half the network's voxel (x, y, z), FreeSurfer numbers, and the work coordinate of voxel 0."""
+    step = model.voxel_mm / 2
+    shape = tuple(2 * n for n in model.shape)
+    origin = _aligned(volume, frame, brain.centre - (np.array(shape) - 1) / 2 * step)
+
+    def picture() -> Floats:
+        fine = _blocked(volume, step / 2)
+        inner = _Frame(frame.turn, np.linalg.inv(fine.affine))
+        return scaled(_halved(_sampled(fine.data, inner, origin, shape, step)))
+
+    image = await asyncio.to_thread(picture)
+    plain = _checked(await infer(model.used.name, {"image": image[None, None]}), model)[0]
+    mirrored = np.ascontiguousarray(image[::-1])
+    other = _checked(await infer(model.used.name, {"image": mirrored[None, None]}), model)[0]
+
+    def joined() -> NDArray[np.uint8]:
+        return _raised(lambda k: plain[k].astype(np.uint16) + other[model.swapped[k], ::-1], model.classes, model.shape)
+
+    return await asyncio.to_thread(joined), origin
+
+
+def _aligned(volume: Volume, frame: _Frame, origin: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Moves the origin by less than a voxel so that the grid meets the centres of the volume's own voxels."""
+    matrix, offset = frame.to_voxel(1.0, origin)
+    nearest = np.round(offset)
+    moved: NDArray[np.float64] = origin + np.linalg.solve(matrix, nearest - offset)
+    return moved
+
+
+def _raised(
+    class_at: Callable[[int], NDArray[np.uint16]], classes: NDArray[np.int64], shape: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """Most probable class at twice the resolution, in whole numbers (510 * 4^3 fits 16 bits): the same everywhere."""
+    best = _doubled(class_at(0))
+    labels = np.zeros(best.shape, np.uint8)
+    for k in range(1, len(classes)):
+        values = class_at(k)
+        spans = [np.flatnonzero((values > 25).any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        if not all(span.size for span in spans):
+            continue
+        box = tuple(slice(max(0, s[0] - 1), min(n, s[-1] + 2)) for s, n in zip(spans, shape, strict=True))
+        raised = _doubled(values[box])
+        wide = tuple(slice(2 * b.start, 2 * b.stop) for b in box)
+        better = raised > best[wide]
+        best[wide][better] = raised[better]
+        labels[wide][better] = classes[k]
+    return labels
+
+
+def _doubled(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Linear interpolation to half the voxel, times 64; edges repeat."""
+    for axis in range(3):
+        n = values.shape[axis]
+        at = np.arange(n)
+        before, after = values.take(np.maximum(at - 1, 0), axis), values.take(np.minimum(at + 1, n - 1), axis)
+        three = values * np.uint16(3)
+        pair = np.stack([three + before, three + after], axis + 1)
+        values = pair.reshape(*values.shape[:axis], 2 * n, *values.shape[axis + 1 :])
+    return values
+
+
+# ---- volumes and their judgement ----------------------------------------------------------------------------------------
+
+
+def _measure(
+    volume: Volume,
+    frame: _Frame,
+    labels: NDArray[np.uint8],
+    origin: NDArray[np.float64],
+    brain: _Brain,
+    rules: Mapping[str, Any],
+    used: tuple[ModelUsed, ...],
+) -> Segmentation:
+    labels = _one_piece(labels)
+    inside = _inside(volume, frame, origin, labels.shape)
+    labels[~inside] = 0
+    voxels = np.bincount(labels.ravel(), minlength=256) / 1000.0  # 1 mm voxels to ml
+    brain_ml = float(voxels[1:].sum() - voxels[CSF])
+    volumes, absent = _volumes(voxels, brain.stripped)
+    _judge(volumes, brain_ml, rules)
+    touches = _touches(labels, inside)
+    quality = Quality(brain_ml, touches, brain.stripped, _warnings(volume, brain, touches))
+    return Segmentation(_native(volume, frame, labels, origin), volumes, absent, quality, used)
+
+
+def _one_piece(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Without islands apart from the largest connected piece of everything labelled."""
+    numbered, count = ndimage.label(labels > 0)
+    if count > 1:
+        largest = int(np.bincount(numbered.ravel())[1:].argmax()) + 1
+        labels = np.where(numbered == largest, labels, 0).astype(np.uint8)
+    return labels
+
+
+def _inside(volume: Volume, frame: _Frame, origin: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which work voxels have their centre in the field of view."""
+    matrix, offset = frame.to_voxel(1.0, origin)
+    inside = np.ones(shape, np.bool_)
+    for axis, n in enumerate(volume.data.shape):
+        x, y, z = (np.arange(size) * matrix[axis, w] for w, size in enumerate(shape))
+        at = (x[:, None, None] + y[None, :, None]) + (z[None, None, :] + offset[axis])
+        inside &= (at >= -0.5) & (at <= n - 0.5)
+    return inside
+
+
+def _touches(labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> bool:
+    """Whether at least 2 cm2 of the brain lie at the edge of the field of view."""
+    brain = (labels > 0) & (labels != CSF)
+    near = brain & ~ndimage.binary_erosion(inside, border_value=False)
+    return int(near.sum()) > 200
+
+
+def _volumes(voxels: NDArray[np.float64], stripped: bool) -> tuple[tuple[StructureVolume, ...], dict[str, str]]:
+    found: list[StructureVolume] = []
+    absent: dict[str, str] = {}
+    for row in tomllib.loads(STRUCTURES.read_text(encoding="utf-8"))["structure"]:
+        code = row["code"]
+        if code == "intracranial":
+            if stripped:
+                absent[code] = "The skull and the fluid round the brain had been taken off before."
+            else:
+                found.append(StructureVolume(code, "", round(float(voxels[1:].sum()), 3)))
+            continue
+        sides = {side: float(voxels[row[side]].sum()) for side in ("left", "right") if side in row}
+        found.extend(StructureVolume(code, side, round(ml, 3)) for side, ml in sides.items())
+        total = sum(sides.values()) + float(voxels[row.get("middle", [])].sum())
+        found.append(StructureVolume(code, "", round(total, 3)))
+    return tuple(found), absent
+
+
+def _judge(volumes: tuple[StructureVolume, ...], brain_ml: float, rules: Mapping[str, Any]) -> None:
+    by_key = {(v.code, v.side): v.ml for v in volumes}
+    ranges = [("brain", brain_ml, rules["brain"])]
+    if ("intracranial", "") in by_key:
+        ranges.append(("intracranial volume", by_key["intracranial", ""], rules["intracranial"]))
+    ranges += [(rule["code"], by_key[rule["code"], ""], rule) for rule in rules["structure"]]
+    for name, ml, limits in ranges:
+        if not limits["low"] <= ml <= limits["high"]:
+            raise _implausible(f"{name} of {ml:.0f} ml (plausible: {limits['low']:g} to {limits['high']:g} ml)")
+    for code in rules["sides"]["codes"]:
+        sides = sorted((by_key[code, "left"], by_key[code, "right"]))
+        if sides[1] > rules["sides"]["ratio"] * max(sides[0], 1e-3):
+            raise _implausible(f"{code} with {sides[0]:.0f} ml on one side and {sides[1]:.0f} ml on the other")
+
+
+def _implausible(what: str) -> Exception:
+    return refuse(
+        RefusalCode.NOT_PLAUSIBLE, f"Unanswerable: the measurement gave a {what}",
+        "Check that the series is a T1-weighted MR of a whole adult head; do not use volumes of this series.",
+    )  # fmt: skip
+
+
+def _warnings(volume: Volume, brain: _Brain, touches: bool) -> tuple[str, ...]:
+    spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    told = []
+    if spacing.max() > COARSE_SPACING_MM:
+        told.append(f"Voxels are {spacing.max():.1f} mm long: volumes of small structures are not reliable.")
+    if touches and not brain.stripped:
+        told.append("The brain reaches the edge of the field of view: volumes may be too small.")
+    if brain.stripped:
+        told.append("The skull had been taken off: intracranial volume is not measured.")
+    return tuple(told)
+
+
+def _native(volume: Volume, frame: _Frame, labels: NDArray[np.uint8], origin: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Labels on the volume's own grid by the nearest work voxel."""
+    forward = np.linalg.inv(frame.inverse)
+    matrix = frame.turn.T @ forward[:3, :3]
+    offset = frame.turn.T @ forward[:3, 3] - origin
+    found: NDArray[np.uint8] = ndimage.affine_transform(
+        labels, matrix, offset, output_shape=volume.data.shape, output=np.uint8, order=0, mode="constant", cval=0
+    )
+    return found

@@ -1,0 +1,1 @@
+"""Inference: tensors in, tensors out, by the Open Inference Protocol version 2."""

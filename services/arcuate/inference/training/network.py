@@ -1,0 +1,143 @@
+"""The networks: a small U-Net core, and the same core grown by one finer level.
+
+Shapes are torch's: (batch, channels, x, y, z). Every side of the input is a multiple of 8 voxels for a core of four
+levels, of 16 for a grown one. Sizes suit two CPU cores; nothing here depends on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Convolution(nn.Conv3d):
+    """A 3D convolution that always takes torch's fast path on a CPU.
+
+    For one small image torch falls back to a path many times slower (below 20480 values in a slab); a second, empty
+    image beside it costs less.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(n, inputs, x, y, z) -> (n, outputs, x, y, z)."""
+        small = image.shape[0] * image.shape[1] * image.shape[2] * image.shape[3] <= 20480
+        if self.training and small and image.shape[0] == 1 and image.device.type == "cpu":
+            beside = torch.zeros_like(image)
+            doubled = torch.cat([image, beside]).contiguous(memory_format=torch.channels_last_3d)
+            return super().forward(doubled)[:1]
+        return super().forward(image)
+
+
+def block(inputs: int, outputs: int) -> nn.Sequential:
+    """A 3x3x3 convolution, GroupNorm with eight channels a group, ReLU."""
+    return nn.Sequential(
+        Convolution(inputs, outputs, 3, padding=1, bias=False),
+        nn.GroupNorm(max(1, outputs // 8), outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Core(nn.Module):
+    """U-Net with added skips; features() gives what the head and a finer level need."""
+
+    def __init__(self, channels: Sequence[int], classes: int, convolutions: int = 2) -> None:
+        super().__init__()
+        self.channels = tuple(channels)
+        self.enter = block(1, channels[0])
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        self.lift = nn.ModuleList()
+        for level, width in enumerate(channels):
+            before = channels[level - 1] if level else width
+            first = [] if level == 0 else [block(before, width)]
+            rest = [block(width, width) for _ in range(convolutions - 1)]
+            self.down.append(nn.Sequential(*first, *rest))
+            if level < len(channels) - 1:
+                self.lift.append(nn.Conv3d(channels[level + 1], width, 1))
+                self.up.append(nn.Sequential(*[block(width, width) for _ in range(convolutions)]))
+        self.head = nn.Conv3d(channels[0], classes, 1)
+
+    def features(self, image: Tensor, beside: Tensor | None = None) -> Tensor:
+        """Features at the full grid of the core. `beside` is added to the first layer's input features."""
+        x = self.enter(image)
+        if beside is not None:
+            x = x + beside
+        kept: list[Tensor] = []
+        for level, down in enumerate(self.down):
+            x = down(functional.max_pool3d(x, 2) if level else x)
+            kept.append(x)
+        for level in range(len(self.channels) - 2, -1, -1):
+            x = kept[level] + functional.interpolate(self.lift[level](x), scale_factor=2.0, mode="nearest")
+            x = self.up[level](x)
+        return x
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (batch, classes, x, y, z)."""
+        logits: Tensor = self.head(self.features(image))
+        return logits
+
+
+class Grown(nn.Module):
+    """A core with a level of twice its resolution round it; when new it answers exactly as the core did."""
+
+    def __init__(self, core: Core, width: int = 16) -> None:
+        super().__init__()
+        self.core = core
+        inner = core.channels[0]
+        self.outer = block(1, width)
+        self.into = nn.Conv3d(width, inner, 2, stride=2, bias=False)
+        self.back = nn.Conv3d(inner, width * 8, 1)
+        self.width = width
+        self.last = block(width, width)
+        self.head = nn.Conv3d(width, core.head.out_channels, 1)
+        for layer in (self.into.weight, self.head.weight, self.head.bias):
+            if layer is not None:
+                nn.init.zeros_(layer)
+
+    def parts(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Fine features (batch, width, x, y, z) and the core's logits at half the resolution."""
+        fine = self.outer(image)
+        inner = self.core.features(functional.avg_pool3d(image, 2), self.into(fine))
+        n, _, x, y, z = inner.shape
+        folded = self.back(inner).reshape(n, 2, 2, 2, self.width, x, y, z)
+        opened = folded.permute(0, 4, 5, 1, 6, 2, 7, 3).reshape(n, self.width, 2 * x, 2 * y, 2 * z)
+        coarse: Tensor = self.core.head(inner)
+        return self.last(fine + opened), coarse
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (batch, classes, x, y, z)."""
+        fine, coarse = self.parts(image)
+        logits: Tensor = self.head(fine) + functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        return logits
+
+
+class Shipped(nn.Module):
+    """What is exported: image -> class probabilities times 255, as bytes, with the prior of training taken out.
+
+    `prior` (classes,) is added to the logits: training weighs rare classes up, which makes small structures too large
+    while the network is unsure, so the weights are given back here.
+    """
+
+    prior: Tensor
+
+    def __init__(self, network: nn.Module, prior: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("prior", prior.reshape(1, -1, 1, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(1, 1, x, y, z) float32 -> (1, classes, x, y, z) uint8."""
+        probabilities = torch.softmax(self.network(image) + self.prior, dim=1)
+        return torch.round(probabilities * 255.0).to(torch.uint8)
+
+
+def new_finder() -> Core:
+    """Brain against everything else on a whole head at 4 mm."""
+    return Core((8, 16, 32, 64), classes=2)
+
+
+def new_core(classes: int) -> Core:
+    """The structures of the brain at 4 mm."""
+    return Core((32, 48, 64, 96), classes=classes)

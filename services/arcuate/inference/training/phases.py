@@ -1,0 +1,55 @@
+"""The steps of a training, in order: what each trains, on which grid, how widely, at which rate, for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arcuate.inference.training.generator import Grid, Range
+
+
+@dataclass(frozen=True)
+class Phase:
+    """name is also the checkpoint's file name. minutes is the phase's share of a first training; rate falls to a
+    twentieth along a cosine over it. network: finder, core or grown (which starts from core)."""
+
+    name: str
+    network: str
+    grid: Grid
+    reach: Range
+    rate: float
+    minutes: float
+
+
+FINDER = Phase(
+    "finder", "finder", Grid((56, 64, 72), 4.0),
+    Range(contrast=0.4, stripped=0.25, rotation=12, shift=30, cut=0.35, whole_head=True), 2e-3, 10,
+)  # fmt: skip
+CORE = Phase("core", "core", Grid((40, 48, 40), 4.0), Range(), 2e-3, 17)
+GROWN = Phase("grown", "grown", Grid((80, 96, 80), 2.0), Range(), 1.5e-3, 48)
+
+PLANS: dict[str, tuple[Phase, ...]] = {"brain-finder": (FINDER,), "brain-t1": (CORE, GROWN)}
+"""Model name -> its phases; the last one's weights are shipped."""
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """What model.toml says of a model: its task in words, on whom, the voxels of its grid and their side in mm."""
+
+    task: str
+    population: str
+    shape: tuple[int, int, int]
+    voxel: float
+
+
+SHIPPED = {
+    "brain-finder": ShippedModel(
+        "Find the brain in a head of any field of view: brain against the rest, 4 mm",
+        "Adults, MR of the head with or without skull; trained on synthetic images only",
+        (56, 64, 72), 4.0,
+    ),
+    "brain-t1": ShippedModel(
+        "Label 32 structures of the brain in a T1-weighted MR, box of 192 x 224 x 192 mm",
+        "Adults, T1-weighted MR with or without skull; trained on synthetic images only",
+        (96, 112, 96), 2.0,
+    ),
+}  # fmt: skip

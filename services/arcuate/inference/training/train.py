@@ -1,0 +1,197 @@
+"""Training of a model, phase by phase, resumable at any moment: `arcuate train NAME`.
+
+Start from a clean cache with nothing but label maps; killed and started again, it goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from arcuate.inference.training import checkpoint, labels, maps, network
+from arcuate.inference.training.checkpoint import Average, Progress
+from arcuate.inference.training.generator import Renderer
+from arcuate.inference.training.loss import chosen_voxels, combined
+from arcuate.inference.training.maps import PreparedMap
+from arcuate.inference.training.phases import PLANS, Phase
+
+HELD_OUT = 2
+"""The last maps by name are never trained on; weights are chosen by them."""
+
+SAVE_EVERY_S = 120.0
+JUDGE_EVERY_S = 300.0
+WARM_UP_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Place:
+    """Folders of a training: label maps in, cache of prepared maps, checkpoints."""
+
+    labelmaps: Path
+    cache: Path
+    checkpoints: Path
+
+    def checkpoint(self, phase: Phase) -> Path:
+        """The newest state of a phase."""
+        return self.checkpoints / f"{phase.name}.safetensors"
+
+    def best(self, phase: Phase) -> Path:
+        """The state of a phase with the best held-out Dice."""
+        return self.checkpoints / f"{phase.name}-best.safetensors"
+
+
+def build(kind: str) -> nn.Module:
+    """A new network: finder, core or grown."""
+    classes = len(labels.load().classes)
+    made: nn.Module = network.new_finder() if kind == "finder" else network.new_core(classes)
+    if kind == "grown":
+        assert isinstance(made, network.Core)
+        made = network.Grown(made)
+    return made.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+
+
+def targets_of(kind: str, target: Tensor) -> Tensor:
+    """The finder knows brain (outer CSF left out) and the rest only."""
+    if kind != "finder":
+        return target
+    csf = labels.load().classes.index(24)
+    return ((target > 0) & (target != csf)).long()
+
+
+def loss_of(net: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+    """Loss on the chosen voxels; of a grown network the finest layer answers there only."""
+    index, importance = chosen_voxels(target)
+    if not isinstance(net, network.Grown):
+        logits = net(image)[0].flatten(1).t()
+        return combined(logits[index], target.reshape(-1)[index], importance)
+    fine, coarse = net.parts(image)
+    rows = fine[0].permute(1, 2, 3, 0).reshape(-1, fine.shape[1])[index]
+    _, ny, nz = target.shape
+    x, y, z = index // (ny * nz), index // nz % ny, index % nz
+    below = ((x // 2) * (ny // 2) + y // 2) * (nz // 2) + z // 2
+    head = functional.linear(rows, net.head.weight.flatten(1), net.head.bias)
+    logits = head + coarse[0].permute(1, 2, 3, 0).reshape(-1, coarse.shape[1])[below]
+    return combined(logits, target.reshape(-1)[index], importance)
+
+
+def class_prior(held: Sequence[PreparedMap], kind: str) -> Tensor:
+    """What is added to the logits when answering: log of the root that the loss divided by (see loss.py)."""
+    scheme = labels.load()
+    table = torch.from_numpy(scheme.class_of)
+    counts = torch.zeros(len(scheme.classes))
+    for one in held:
+        counts += torch.bincount(table[one.index.reshape(-1).long()], minlength=len(counts)) / 8.0 / len(held)
+    if kind == "finder":
+        csf = scheme.classes.index(24)
+        brain = counts[1:].sum() - counts[csf]
+        counts = torch.stack([counts.sum() - brain, brain]) / 8.0
+    else:
+        counts[0] = 400_000
+    prior = 0.5 * torch.log(counts + 200.0)
+    prior[0] -= math.log(0.2) * 0.0
+    return prior - prior.mean()
+
+
+def judge(net: nn.Module, prior: Tensor, renderer: Renderer, held: Sequence[PreparedMap], phase: Phase) -> float:
+    """Mean Dice over classes and renderings of the held-out maps: always the same renderings."""
+    random = torch.Generator().manual_seed(20)
+    reach = replace(phase.reach, thick=0.0, cut=0.0, contrast=0.0)
+    scores: list[Tensor] = []
+    net.eval()
+    with torch.no_grad():
+        for one in (*held, *held):
+            image, target = renderer.sample(one, reach, random)
+            target = targets_of(phase.network, target).reshape(-1)
+            image = image.to(memory_format=torch.channels_last_3d)
+            found = (net(image) + prior.reshape(1, -1, 1, 1, 1)).argmax(1).reshape(-1)
+            n = prior.numel()
+            both = torch.bincount(target[target == found], minlength=n).float()
+            sizes = torch.bincount(target, minlength=n) + torch.bincount(found, minlength=n)
+            scores.append((2 * both / sizes.clamp_min(1))[1:].mean())
+    net.train()
+    return float(torch.stack(scores).mean())
+
+
+def rate_at(phase: Phase, progress: Progress, minutes: float) -> float:
+    """Learning rate: a short warm-up, then a cosine to a twentieth at `minutes` of the phase."""
+    share = min(1.0, progress.seconds / 60 / max(minutes, 1e-6))
+    fallen = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share))
+    return phase.rate * fallen * min(1.0, (progress.steps + 1) / WARM_UP_STEPS)
+
+
+def run_phase(
+    phase: Phase,
+    place: Place,
+    start: nn.Module,
+    all_maps: list[PreparedMap],
+    minutes: float,
+    say: Callable[[str], None],
+) -> None:
+    """Trains one phase until its wall time is `minutes`, from its checkpoint where there is one."""
+    net, average = start, Average(start)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=phase.rate, weight_decay=1e-2)
+    progress = Progress(phase.name)
+    if place.checkpoint(phase).exists():
+        progress = checkpoint.load(place.checkpoint(phase), net, average, optimiser)
+    renderer = Renderer(labels.load(), phase.grid)
+    trained, held_out = all_maps[:-HELD_OUT], all_maps[-HELD_OUT:]
+    prior = class_prior(trained, phase.network)
+    random = torch.Generator().manual_seed(1 + progress.steps)
+    judged = build(phase.network)
+    saved = decided = progress.seconds
+    running = 0.0
+    while progress.seconds < minutes * 60:
+        began = time.monotonic()
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(phase, progress, minutes)
+        one = trained[int(torch.randint(len(trained), (), generator=random))]
+        image, target = renderer.sample(one, phase.reach, random)
+        value = loss_of(net, image.to(memory_format=torch.channels_last_3d), targets_of(phase.network, target))
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimiser.step()
+        average.update(net)
+        now = float(value.detach())
+        running = now if running == 0 else 0.98 * running + 0.02 * now
+        progress = replace(progress, steps=progress.steps + 1, seconds=progress.seconds + time.monotonic() - began)
+        last = progress.seconds >= minutes * 60
+        if progress.seconds - decided > JUDGE_EVERY_S or last:
+            decided = progress.seconds
+            dice = judge(average.into(judged), prior, renderer, held_out, phase)
+            say(f"{phase.name}: step {progress.steps}, {progress.seconds / 60:.1f} min, held-out Dice {dice:.4f}")
+            if dice > progress.best:
+                progress = replace(progress, best=dice)
+                checkpoint.save(place.best(phase), net, average, optimiser, progress)
+        if progress.seconds - saved > SAVE_EVERY_S or last:
+            saved = progress.seconds
+            checkpoint.save(place.checkpoint(phase), net, average, optimiser, progress)
+            say(f"{phase.name}: step {progress.steps}, {progress.seconds / 60:.1f} min, loss {running:.3f}")
+
+
+def train(name: str, place: Place, minutes: float | None, say: Callable[[str], None]) -> None:
+    """Runs the phases of model `name` that have time left; `minutes` more than so far for the last one."""
+    all_maps = maps.prepare(place.labelmaps, place.cache, labels.load())
+    before: Phase | None = None
+    for phase in PLANS[name]:
+        net = build(phase.network)
+        if before is not None and isinstance(net, network.Grown) and not place.checkpoint(phase).exists():
+            core = build("core")
+            average = Average(core)
+            checkpoint.load(place.checkpoint(before), core, average, None)
+            net.core.load_state_dict(average.into(core).state_dict())
+        total = phase.minutes
+        if minutes is not None and phase is PLANS[name][-1]:
+            so_far = (
+                checkpoint.progress_of(place.checkpoint(phase)).seconds / 60 if place.checkpoint(phase).exists() else 0
+            )
+            total = so_far + minutes
+        run_phase(phase, place, net, all_maps, total, say)
+        before = phase
