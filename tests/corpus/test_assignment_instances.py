@@ -56,12 +56,12 @@ def _problem(instance: Json) -> Problem:
 
 @pytest.mark.parametrize(
     ("size", "seed", "limit_s", "gap"),
-    [("small", 1, 20, 0.0), ("small", 2, 20, 0.0), ("medium", 1, 4, 0.01), ("medium", 7, 4, 0.01)],
+    [("small", 1, 20, 0.0), ("small", 2, 20, 0.0), ("medium", 1, 4, 0.03), ("medium", 7, 4, 0.03)],
 )
 def test_a_plan_is_feasible_and_within_the_stated_gap(
     shared: Path, monkeypatch: pytest.MonkeyPatch, size: str, seed: int, limit_s: float, gap: float
 ) -> None:
-    """Small: proved optimal. Medium: within 1 % of a proved bound after 4 s. The scorer shares no code with the product."""
+    """Small: proved optimal. Medium: within 3 % of a proved bound after 4 s. The scorer shares no code with the product."""
     instances, score = _tool(shared, "instances", monkeypatch), _tool(shared, "score", monkeypatch)
     instance = instances.generate(*instances.SIZES[size], seed)
     made = plan(_problem(instance), limit_s=limit_s, gap=0.0, monotonic=time.monotonic)

@@ -5,7 +5,8 @@ Method, in order, each step only improving on the one before:
 1. greedy: cases by priority and due time, each to the reader of the least added points, then moves and swaps while they help;
 2. the linear relaxation gives a lower bound, so that every plan can state its gap;
 3. what came out whole in it is kept, the rest is solved exactly (small), then moves and swaps again;
-4. pairs whose reduced cost exceeds the distance between the best plan and the bound cannot be in a better plan; what is left is
+4. on large problems parts of the plan, a quarter of its cases at a time, are freed and solved again exactly, for half of the time;
+5. pairs whose reduced cost exceeds the distance between the best plan and the bound cannot be in a better plan; what is left is
    solved exactly by HiGHS until the time limit or the gap is reached.
 
 A plan that breaks a hard rule is never returned: the last check falls back to the greedy plan, which cannot break one.
@@ -29,6 +30,12 @@ Floats = npt.NDArray[np.float64]
 Matrix = Any  # scipy.sparse; the stubs of linprog know only dense arrays
 
 _WHOLE = 1e-6
+_SMALL = 700
+"""Up to so many pairs the exact method needs no help."""
+_FREED = 0.25
+_NEAR = 100.0
+"""Points of reduced cost up to which a freed case may go to another reader."""
+_SLICE_S = 0.6
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,11 @@ def solve(points: Points, *, limit_s: float, gap: float, monotonic: Callable[[],
         rounded = improve(points, model.round(relaxed, until - monotonic()))
         if points.of(rounded) < value:
             best, value = rounded, points.of(rounded)
+        if len(model.reader) > _SMALL:
+            best = model.renew(
+                relaxed, best, bound, gap, until=monotonic() + (until - monotonic()) / 2, monotonic=monotonic
+            )
+            value = points.of(best)
         if _close(value, bound, gap):
             return Answer(best, value, bound, True)
         found, proved = model.finish(relaxed, value, max(0.05, until - monotonic()), gap)
@@ -195,6 +207,24 @@ class _Model:
         columns = np.flatnonzero(open_cases[self.case] | whole)
         answer, _ = self._milp(columns, min(1.0, max(0.05, limit_s)), 1e-4, fixed=whole[columns])
         return chosen if answer is None else answer
+
+    def renew(
+        self, relaxed: _Relaxed, chosen: Ints, bound: int, gap: float, *, until: float, monotonic: Callable[[], float]
+    ) -> Ints:
+        """Free a quarter of the cases at random (seeded) and solve them again, while there is time and room to gain."""
+        points, source = self.points, np.random.default_rng(0)
+        best, value = chosen, points.of(chosen)
+        while (left := until - monotonic()) > 0 and not _close(value, bound, gap):
+            free = (best < 0) | (source.random(len(best)) < _FREED)
+            now = best[self.case] == self.reader
+            columns = np.flatnonzero(now | (free[self.case] & (relaxed.reduced <= _NEAR)))
+            stays = (now & ~free[self.case])[columns]
+            found, _ = self._milp(columns, min(_SLICE_S, left), 1e-3, fixed=stays)
+            if found is not None:
+                found = improve(points, found)
+                if points.of(found) < value:
+                    best, value = found, points.of(found)
+        return best
 
     def finish(self, relaxed: _Relaxed, value: int, limit_s: float, gap: float) -> tuple[Ints | None, float]:
         """Solve exactly over the pairs that can be part of a better plan; returns the plan and the proved bound."""
