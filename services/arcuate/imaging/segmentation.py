@@ -331,15 +331,17 @@ def _checked(answer: Mapping[str, NDArray[Any]], model: _Model) -> NDArray[np.ui
 async def _label(
     volume: Volume, frame: _Frame, brain: _Brain, infer: Infer, model: _Model
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Labels at half the network's voxel (x, y, z), FreeSurfer numbers, and the work coordinate of voxel 0."""
-    step = model.voxel_mm / 2
-    shape = tuple(2 * n for n in model.shape)
-    origin = _aligned(volume, frame, brain.centre - (np.array(shape) - 1) / 2 * step)
+    """Labels at 1 mm (x, y, z), FreeSurfer numbers, and the work coordinate of voxel 0."""
+    factor = round(model.voxel_mm)  # 2 or 4: the network's voxel in steps of 1 mm
+    shape = tuple(factor * n for n in model.shape)
+    origin = _aligned(volume, frame, brain.centre - (np.array(shape) - 1) / 2)
 
     def picture() -> Floats:
-        fine = _blocked(volume, step / 2)
-        inner = _Frame(frame.turn, np.linalg.inv(fine.affine))
-        return scaled(_halved(_sampled(fine.data, inner, origin, shape, step)))
+        fine = _blocked(volume, 0.5)
+        image = _sampled(fine.data, _Frame(frame.turn, np.linalg.inv(fine.affine)), origin, shape, 1.0)
+        for _ in range(factor // 2):
+            image = _halved(image)
+        return scaled(image)
 
     image = await asyncio.to_thread(picture)
     plain = _checked(await infer(model.used.name, {"image": image[None, None]}), model)[0]
@@ -347,7 +349,12 @@ async def _label(
     other = _checked(await infer(model.used.name, {"image": mirrored[None, None]}), model)[0]
 
     def joined() -> NDArray[np.uint8]:
-        return _raised(lambda k: plain[k].astype(np.uint16) + other[model.swapped[k], ::-1], model.classes, model.shape)
+        labels = _raised(
+            lambda k: plain[k].astype(np.uint16) + other[model.swapped[k], ::-1], model.classes, model.shape
+        )
+        for axis in range(3):
+            labels = labels.repeat(factor // 2, axis)
+        return labels
 
     return await asyncio.to_thread(joined), origin
 

@@ -60,15 +60,12 @@ class Grid:
     voxel: float
 
 
-Random = torch.Generator
-
-
-def uniform(random: Random, low: float, high: float) -> float:
+def uniform(random: torch.Generator, low: float, high: float) -> float:
     """One number."""
     return low + (high - low) * float(torch.rand((), generator=random))
 
 
-def normal(random: Random, sigma: float) -> float:
+def normal(random: torch.Generator, sigma: float) -> float:
     """One number round 0."""
     return sigma * float(torch.randn((), generator=random))
 
@@ -86,7 +83,7 @@ class Renderer:
             scheme.tissue_of[int((self.group_of == g).nonzero()[0])] for g in range(int(self.group_of.max()) + 1)
         ]
 
-    def sample(self, held: PreparedMap, reach: Range, random: Random) -> tuple[Tensor, Tensor]:
+    def sample(self, held: PreparedMap, reach: Range, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Image (1, 1, x, y, z) float32 in about 0..1 and target class indices (x, y, z) int64."""
         flip = uniform(random, 0, 1) < 0.5
         points = self._points(held, reach, random, flip)
@@ -103,7 +100,7 @@ class Renderer:
         image, target = self._cut(image, target, reach, random)
         return scaled(image, random)[None, None], target
 
-    def _points(self, held: PreparedMap, reach: Range, random: Random, flip: bool) -> Tensor:
+    def _points(self, held: PreparedMap, reach: Range, random: torch.Generator, flip: bool) -> Tensor:
         """Voxel coordinates of the map (x, y, z, 3) at which the sample's grid looks."""
         angles = [math.radians(normal(random, reach.rotation)) for _ in range(3)]
         matrix = _rotation(angles)
@@ -124,7 +121,7 @@ class Renderer:
             points = points + bent[0].permute(1, 2, 3, 0)
         return points
 
-    def _contrast(self, reach: Range, random: Random) -> tuple[Tensor, Tensor]:
+    def _contrast(self, reach: Range, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of every source index."""
         if uniform(random, 0, 1) < reach.contrast:
             means = self._free_means(random)
@@ -138,7 +135,7 @@ class Renderer:
         spreads[air] = uniform(random, 0, 0.02)
         return means[self.group_of], spreads[self.group_of]
 
-    def _free_means(self, random: Random) -> Tensor:
+    def _free_means(self, random: torch.Generator) -> Tensor:
         means = torch.rand(len(self.tissues), generator=random)
         kind = uniform(random, 0, 1)
         families = [{"white", "cerebellar_white", "brainstem"}, {"fluid", "csf", "eye"},
@@ -151,7 +148,7 @@ class Renderer:
                     means[number] = mean + normal(random, 0.03)
         return means.clamp(0, 1)
 
-    def _t1_means(self, random: Random) -> Tensor:
+    def _t1_means(self, random: torch.Generator) -> Tensor:
         white, grey, fluid = uniform(random, 0.72, 0.95), uniform(random, 0.42, 0.65), uniform(random, 0.08, 0.25)
         free_outside = uniform(random, 0, 1) < 0.4
         means = torch.zeros(len(self.tissues))
@@ -165,7 +162,7 @@ class Renderer:
         return means.clamp(0, 1.4)
 
     def _intensities(
-        self, held: PreparedMap, points: Tensor, means: Tensor, reach: Range, random: Random
+        self, held: PreparedMap, points: Tensor, means: Tensor, reach: Range, random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Intensity with partial volume, and mm to the brain's surface, both (x, y, z)."""
         fine = torch.index_select(means, 0, held.index.reshape(-1)).reshape(1, 1, *held.index.shape)
@@ -190,7 +187,7 @@ class Renderer:
         inside = ((unit.abs() < 1).all(-1)) | torch.tensor(extend)
         return seen[0, 0], torch.where(inside, seen[0, 1], 99.0)
 
-    def _texture(self, image: Tensor, source: Tensor, random: Random) -> Tensor:
+    def _texture(self, image: Tensor, source: Tensor, random: torch.Generator) -> Tensor:
         """Uneven tissue outside the brain (fat, muscle, vessels are one label there), a little inside."""
         if uniform(random, 0, 1) < 0.3:
             return image
@@ -202,7 +199,7 @@ class Renderer:
         return image * (1 + strength[source] * field[0, 0])
 
     def _strip(
-        self, image: Tensor, target: Tensor, distance: Tensor, reach: Range, random: Random
+        self, image: Tensor, target: Tensor, distance: Tensor, reach: Range, random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Skull taken off at 0 to 5 mm from the brain with a wavy edge; CSF that went with it is background."""
         if uniform(random, 0, 1) >= reach.stripped:
@@ -215,7 +212,7 @@ class Renderer:
         kept = (target > 0) | (distance < 0) if uniform(random, 0, 1) < 0.25 else distance < edge
         return torch.where(kept, image, 0.0), torch.where(kept, target, 0)
 
-    def _acquire(self, image: Tensor, reach: Range, random: Random) -> Tensor:
+    def _acquire(self, image: Tensor, reach: Range, random: torch.Generator) -> Tensor:
         steps: list[tuple[float, Callable[[Tensor], Tensor]]] = [
             (0.8, partial(self._bias, reach=reach, random=random)),
             (reach.blur, partial(self._blurred, random=random)),
@@ -228,18 +225,18 @@ class Renderer:
                 image = step(image)
         return image
 
-    def _bias(self, image: Tensor, reach: Range, random: Random) -> Tensor:
+    def _bias(self, image: Tensor, reach: Range, random: torch.Generator) -> Tensor:
         nodes = [int(uniform(random, 2, 5.99)) for _ in range(3)]
         coarse = torch.randn(1, 1, *nodes, generator=random) * uniform(random, 0, reach.bias)
         field = functional.interpolate(coarse, size=self.grid.shape, mode="trilinear", align_corners=True)
         return image * torch.exp(field[0, 0])
 
-    def _blurred(self, image: Tensor, random: Random) -> Tensor:
+    def _blurred(self, image: Tensor, random: torch.Generator) -> Tensor:
         for axis in range(3):
             image = _smoothed(image, axis, uniform(random, 0.2, 1.5) / self.grid.voxel)
         return image
 
-    def _thick_slices(self, image: Tensor, random: Random) -> Tensor:
+    def _thick_slices(self, image: Tensor, random: torch.Generator) -> Tensor:
         axis = int(uniform(random, 0, 2.99))
         thickness = uniform(random, self.grid.voxel, 7)
         image = _smoothed(image, axis, 0.35 * thickness / self.grid.voxel)
@@ -248,7 +245,7 @@ class Renderer:
         small = functional.interpolate(image[None, None], size=size, mode="trilinear", align_corners=True)
         return functional.interpolate(small, size=self.grid.shape, mode="trilinear", align_corners=True)[0, 0]
 
-    def _cut(self, image: Tensor, target: Tensor, reach: Range, random: Random) -> tuple[Tensor, Tensor]:
+    def _cut(self, image: Tensor, target: Tensor, reach: Range, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """A field of view that ends early, or a face taken off: zero image, background target."""
         kept = torch.ones_like(target, dtype=torch.bool)
         if uniform(random, 0, 1) < reach.cut:
@@ -263,7 +260,7 @@ class Renderer:
         return torch.where(kept, image, 0.0), torch.where(kept, target, 0)
 
 
-def scaled(image: Tensor, random: Random | None = None) -> Tensor:
+def scaled(image: Tensor, random: torch.Generator | None = None) -> Tensor:
     """Intensities to about 0..1, as imaging/segmentation.py scales a scan: minimum and 99 % percentile.
 
     The percentile is taken over voxels above a tenth of the range, so that air and a stripped skull do not count.

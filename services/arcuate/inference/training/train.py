@@ -54,7 +54,7 @@ def build(kind: str) -> nn.Module:
     if kind == "grown":
         assert isinstance(made, network.Core)
         made = network.Grown(made)
-    return made.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+    return made.to(memory_format=torch.channels_last_3d)
 
 
 def targets_of(kind: str, target: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def run_phase(
         image, target = renderer.sample(one, phase.reach, random)
         value = loss_of(net, image.to(memory_format=torch.channels_last_3d), targets_of(phase.network, target))
         optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimiser.step()
         average.update(net)

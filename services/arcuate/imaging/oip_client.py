@@ -1,0 +1,85 @@
+"""A client of the Open Inference Protocol v2 (REST, binary tensors): the same against our own room, Triton or KServe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from arcuate.kernel.errors import ArcuateError, NotFound, Unavailable
+
+HEAD_LENGTH = "Inference-Header-Content-Length"
+DATATYPES: Mapping[str, DTypeLike] = {
+    "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
+    "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
+    "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
+}  # fmt: skip
+
+
+class OipClient:
+    """Calls models. `http` reaches the server (in process through an ASGI transport, or by URL); `base` is put before /v2.
+
+    An instance is an `Infer` of segmentation.py: `await client(name, inputs)`.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, base: str = "", limit_s: float = 300.0) -> None:
+        self._http, self._base, self._limit_s = http, base.rstrip("/"), limit_s
+
+    async def __call__(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """All outputs of a model, by name. Unavailable where the server or the model does not answer."""
+        head, body = _packed(inputs)
+        headers = {"Content-Type": "application/octet-stream", HEAD_LENGTH: str(head)}
+        url = f"{self._base}/v2/models/{model}/infer"
+        try:
+            response = await self._http.post(url, content=body, headers=headers, timeout=self._limit_s)
+        except httpx.HTTPError as error:
+            raise Unavailable("The inference service does not answer", where=self._base or "/v2") from error
+        if response.status_code != 200:
+            raise _refused(model, response)
+        try:
+            return _unpacked(response.content, response.headers.get(HEAD_LENGTH))
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unavailable("The inference service answered in an unknown form", where=self._base or "/v2") from error
+
+
+def _packed(inputs: Mapping[str, NDArray[Any]]) -> tuple[int, bytes]:
+    told, blobs = [], []
+    for name, tensor in inputs.items():
+        datatype = next(key for key, dtype in DATATYPES.items() if tensor.dtype == np.dtype(dtype))
+        blob = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).tobytes()
+        parameters = {"binary_data_size": len(blob)}
+        told.append({"name": name, "datatype": datatype, "shape": list(tensor.shape), "parameters": parameters})
+        blobs.append(blob)
+    head = json.dumps({"inputs": told, "parameters": {"binary_data_output": True}}).encode()
+    return len(head), head + b"".join(blobs)
+
+
+def _unpacked(body: bytes, head_length: str | None) -> dict[str, NDArray[Any]]:
+    size = len(body) if head_length is None else int(head_length)
+    told = json.loads(body[:size])
+    found: dict[str, NDArray[Any]] = {}
+    at = size
+    for entry in told["outputs"]:
+        dtype, shape = np.dtype(DATATYPES[entry["datatype"]]), tuple(int(n) for n in entry["shape"])
+        length = entry.get("parameters", {}).get("binary_data_size")
+        if length is None:
+            found[entry["name"]] = np.asarray(entry["data"], dtype).reshape(shape)
+            continue
+        found[entry["name"]] = np.frombuffer(body[at : at + length], dtype.newbyteorder("<")).reshape(shape)
+        at += length
+    return found
+
+
+def _refused(model: str, response: httpx.Response) -> ArcuateError:
+    try:
+        told = response.json()
+        reason = str(told.get("error", "")) if isinstance(told, dict) else ""
+    except ValueError:
+        reason = ""
+    if response.status_code == 404:
+        return NotFound(reason or f"The inference service has no model {model}")
+    return Unavailable(reason or f"The inference service answered {response.status_code} for the model {model}")

@@ -1,0 +1,90 @@
+"""The engine process: loads models and answers frames on stdin and stdout, at low priority. Started by host.py.
+
+    python -m arcuate.inference.worker MODELS_DIR ENGINE THREADS NICENESS
+
+It ends when stdin ends, so it never outlives the room.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from arcuate.inference import framing, store
+from arcuate.inference.domain import ModelDescription, Tensor
+
+
+class Engine(Protocol):
+    """What an engine offers."""
+
+    platform: str
+
+    def infer(self, inputs: Mapping[str, Tensor], outputs: list[str]) -> dict[str, Tensor]:
+        """Named outputs of checked inputs."""
+
+
+class Answering:
+    """The models loaded so far and what to do with each request."""
+
+    def __init__(self, models_dir: Path, engine: str, threads: int) -> None:
+        self._models_dir, self._engine, self._threads = models_dir, engine, threads
+        self._loaded: dict[str, Engine] = {}
+
+    def answer(
+        self, head: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Head and tensors of the answer; a fault of one request is told, not raised."""
+        try:
+            if head["op"] == "load":
+                return self._load(str(head["model"])), {}
+            found = self._loaded[str(head["model"])].infer(tensors, [str(name) for name in head["outputs"]])
+        except Exception as error:  # noqa: BLE001  the engine's own errors have no common base; the room says what failed
+            return {"ok": False, "reason": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}, {}
+        return {"ok": True}, found
+
+    def _load(self, name: str) -> dict[str, Any]:
+        state = store.models_in(self._models_dir)[name]
+        reason = state.reason or store.hash_fault(self._models_dir / name, state.description)
+        if reason:
+            return {"ok": False, "reason": reason}
+        self._loaded[name] = self._open(name, state.description)
+        return {"ok": True, "platform": self._loaded[name].platform}
+
+    def _open(self, name: str, description: ModelDescription) -> Engine:
+        folder = self._models_dir / name
+        if self._engine == "torch":
+            from arcuate.inference.engine_torch import TorchEngine
+
+            return TorchEngine(folder, description, self._threads)
+        from arcuate.inference.engine_onnx import OnnxEngine
+
+        return OnnxEngine(folder, description, self._threads)
+
+
+def _frame(pipe: BinaryIO) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    prefix = pipe.read(framing.PREFIX.size)
+    if len(prefix) < framing.PREFIX.size:
+        return None
+    head, body = framing.sizes(prefix)
+    return framing.unpacked(pipe.read(head), pipe.read(body))
+
+
+def main() -> None:
+    """Answers until stdin ends."""
+    models_dir, engine, threads, niceness = sys.argv[1:5]
+    os.nice(int(niceness))
+    # What a library prints must not end up between frames: frames keep the pipe, everything else goes to stderr.
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    answering = Answering(Path(models_dir), engine, int(threads))
+    while (request := _frame(sys.stdin.buffer)) is not None:
+        for part in framing.packed(*answering.answer(*request)):
+            out.write(part)
+        out.flush()
+
+
+if __name__ == "__main__":
+    main()
