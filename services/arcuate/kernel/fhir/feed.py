@@ -105,10 +105,9 @@ class FeedReader:
 
 
 def _change(entry: Json) -> Change:
-    """Read an entry of the history: `id` is the feed number, `request.url` and `response.etag` name what changed."""
-    resource_type, logical_id = str(entry["request"]["url"]).split("/")[:2]
-    version = str(entry["response"]["etag"]).removeprefix("W/").strip('"')
-    return Change(int(entry["id"]), resource_type, logical_id, version, entry.get("resource"))
+    """Read an entry of the history: `id` is the feed number, `response.location` names what changed (`Type/id/_history/version`)."""
+    resource_type, logical_id, _, version = str(entry["response"]["location"]).rsplit("/", 3)
+    return Change(int(entry["id"]), resource_type.rpartition("/")[2], logical_id, version, entry.get("resource"))
 
 
 def _cursor(page: Json) -> int:

@@ -1,0 +1,80 @@
+"""Bundles that the record answers with; stored resources go into them as the text that they are kept as."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from arcuate.kernel.errors import issue, outcome_of
+from arcuate.kernel.fhir import strict
+from arcuate.record.domain import etag, instant
+from arcuate.record.indexing import datetime_of
+from arcuate.record.search import Hit
+from arcuate.record.store import Version
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link of a Bundle."""
+
+    relation: str
+    url: str
+
+
+def searchset(
+    base: str,
+    links: Sequence[Link],
+    matches: Sequence[Hit],
+    included: Sequence[Hit],
+    total: int | None,
+    warnings: Sequence[str],
+) -> bytes:
+    """Return a Bundle of type searchset."""
+    entries = [_found(base, hit, "match") for hit in matches] + [_found(base, hit, "include") for hit in included]
+    if warnings:
+        issues = [issue("not-supported", warning, severity="warning") for warning in warnings]
+        warning = strict.dumps(outcome_of(issues)).decode()
+        entries.append(f'{{"resource":{warning},"search":{{"mode":"outcome"}}}}')
+    return _bundle("searchset", links, entries, total)
+
+
+def history(base: str, links: Sequence[Link], versions: Iterable[Version]) -> bytes:
+    """Return a Bundle of type history; `entry.id` is the feed number."""
+    return _bundle("history", links, [_version(base, version) for version in versions], None)
+
+
+def _found(base: str, hit: Hit, mode: str) -> str:
+    return f'{{"fullUrl":{_text(f"{base}/{hit.resource_type}/{hit.id}")},"resource":{hit.body},"search":{{"mode":"{mode}"}}}}'
+
+
+def _version(base: str, version: Version) -> str:
+    place = f"{version.resource_type}/{version.id}"
+    url = version.resource_type if version.method == "POST" else place
+    status = "204 No Content" if version.body is None else "201 Created" if version.version == 1 else "200 OK"
+    said = json.dumps(
+        {
+            "request": {"method": version.method, "url": url},
+            "response": {
+                "status": status, "location": f"{place}/_history/{version.version}", "etag": etag(version.version),
+                "lastModified": instant(datetime_of(version.updated)),
+            },
+        },
+        separators=(",", ":"),
+    )  # fmt: skip
+    resource = f'"resource":{version.body},' if version.body is not None else ""
+    return f'{{"id":"{version.seq}","fullUrl":{_text(f"{base}/{place}")},{resource}{said[1:]}'
+
+
+def _bundle(kind: str, links: Sequence[Link], entries: Sequence[str], total: int | None) -> bytes:
+    head = f'{{"resourceType":"Bundle","type":"{kind}"'
+    if total is not None:
+        head += f',"total":{total}'
+    if links:
+        listed = ",".join(f'{{"relation":"{link.relation}","url":{_text(link.url)}}}' for link in links)
+        head += f',"link":[{listed}]'
+    if entries:
+        head += f',"entry":[{",".join(entries)}]'
+    return (head + "}").encode()
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,164 @@
+"""The web door of the record: FHIR R4 over HTTP at `/fhir`."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from zoneinfo import ZoneInfo
+
+from cryptography.fernet import Fernet
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from arcuate import record as package
+from arcuate.kernel.db import Database
+from arcuate.kernel.errors import Gone
+from arcuate.kernel.fhir.bundle import HOUSE_BASE
+from arcuate.kernel.room import Room, RoomContext
+from arcuate.kernel.web import allow, create_app, fhir_response, open_to_all, principal_of
+from arcuate.record import audit, batches, capability, parameters, service, store
+from arcuate.record import http as door
+from arcuate.record.audit.routes import add_audit_routes
+from arcuate.record.audit.trail import Trail
+from arcuate.record.changes import Request as Change
+from arcuate.record.feed import News
+from arcuate.record.indexing import Indexer
+from arcuate.record.paging import Pages
+from arcuate.record.policy import LOADERS, READERS, WRITERS
+from arcuate.record.query import Reader
+from arcuate.record.service import Record
+from arcuate.record.settings import RecordSettings
+
+
+async def open_room(context: RoomContext, settings: RecordSettings | None = None) -> Room:
+    """Build the room; the audit trail is a database of its own beside the room's."""
+    settings = settings or RecordSettings()
+    context.database.migrate(package)
+    trail = Trail(_audit_database(context))
+    trail.database.migrate(audit)
+    record = _record(context, settings, trail)
+    key = await context.database.write(lambda session: store.secret(session, "pages", Fernet.generate_key().decode()))
+    pages = Pages(key, context.clock, settings.page_valid_s)
+
+    def ready() -> str | None:
+        return trail.fault
+
+    app = create_app(context, "Arcuate record", ready)
+    app.state.record = record
+    _add_system_routes(app, context, record, pages)
+    add_audit_routes(app, trail, settings, record.indexer.zone)
+    _add_read_routes(app, record, pages)
+    _add_write_routes(app, record)
+
+    @contextlib.asynccontextmanager
+    async def run() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            record.news.close()
+            await trail.settle()
+            trail.database.close()
+
+    return Room("record", ("/fhir",), app, run, ready)
+
+
+def _audit_database(context: RoomContext) -> Database:
+    if context.database.is_sqlite:
+        return Database(f"sqlite:///{context.data_dir / 'audit.db'}")
+    return Database(context.database.url, schema=f"{context.database.schema or 'record'}_audit")
+
+
+def _record(context: RoomContext, settings: RecordSettings, trail: Trail) -> Record:
+    zone = context.site.zone if context.site.time_zone else ZoneInfo("UTC")
+    loaded = parameters.load()
+    bases = tuple(base.rstrip("/") for base in (HOUSE_BASE, settings.base_url) if base)
+    poll_s = None if context.database.is_sqlite else settings.poll_s
+    return Record(
+        context.database, context.clock, settings, loaded, Indexer(loaded, zone, bases), Reader(loaded, zone), trail,
+        News(context.clock, poll_s),
+    )  # fmt: skip
+
+
+def _add_system_routes(app: FastAPI, context: RoomContext, record: Record, pages: Pages) -> None:
+    started = context.clock.now()
+
+    @app.get("/fhir/metadata", dependencies=[open_to_all])
+    async def metadata(request: Request) -> Response:
+        base = door.base_of(request, record.settings)
+        return fhir_response(capability.capability_statement(record.parameters, base, context.site.site_name, started))
+
+    @app.get("/fhir/_history", dependencies=[allow(*READERS)])
+    async def history(request: Request) -> Response:
+        return await door.system_history(record, request)
+
+    @app.get("/fhir", dependencies=[allow(*READERS)])
+    async def page(request: Request) -> Response:
+        return await door.next_page(record, pages, request)
+
+    @app.post("/fhir", dependencies=[allow(*LOADERS)])
+    @app.post("/fhir/", dependencies=[allow(*LOADERS)])
+    async def bundle(request: Request) -> Response:
+        body = await door.bundle_body(request)
+        if body["type"] == "transaction":
+            return door.json_text(await service.transaction(record, principal_of(request), body))
+        base = door.base_of(request, record.settings)
+        return fhir_response(await batches.batch(record, principal_of(request), body, base))
+
+
+def _add_read_routes(app: FastAPI, record: Record, pages: Pages) -> None:
+    @app.get("/fhir/{resource_type}", dependencies=[allow(*READERS)])
+    async def search(resource_type: str, request: Request) -> Response:
+        return await door.search(record, pages, request, door.known(record, resource_type))
+
+    @app.post("/fhir/{resource_type}/_search", dependencies=[allow(*READERS)])
+    async def search_by_post(resource_type: str, request: Request) -> Response:
+        return await door.search(
+            record, pages, request, door.known(record, resource_type), await door.form_pairs(request)
+        )
+
+    @app.get("/fhir/{resource_type}/_history", dependencies=[allow(*READERS)])
+    async def type_history(resource_type: str, request: Request) -> Response:
+        return await door.history(record, request, door.known(record, resource_type), None)
+
+    @app.get("/fhir/{resource_type}/{logical_id}", dependencies=[allow(*READERS)])
+    async def read(resource_type: str, logical_id: str, request: Request) -> Response:
+        found = await service.read(record, principal_of(request), door.known(record, resource_type), logical_id)
+        return door.version_response(found, request)
+
+    @app.get("/fhir/{resource_type}/{logical_id}/_history", dependencies=[allow(*READERS)])
+    async def instance_history(resource_type: str, logical_id: str, request: Request) -> Response:
+        return await door.history(record, request, door.known(record, resource_type), logical_id)
+
+    @app.get("/fhir/{resource_type}/{logical_id}/_history/{version}", dependencies=[allow(*READERS)])
+    async def vread(resource_type: str, logical_id: str, version: str, request: Request) -> Response:
+        number = int(version) if version.isdecimal() and len(version) < 10 else 0
+        kind = door.known(record, resource_type)
+        return door.version_response(
+            await service.vread(record, principal_of(request), kind, logical_id, number), request
+        )
+
+
+def _add_write_routes(app: FastAPI, record: Record) -> None:
+    @app.post("/fhir/{resource_type}", dependencies=[allow(*WRITERS)])
+    async def create(resource_type: str, request: Request) -> Response:
+        condition = request.headers.get("if-none-exist")
+        return await door.change(record, request, await door.wish(record, request, resource_type, condition=condition))
+
+    @app.put("/fhir/{resource_type}", dependencies=[allow(*WRITERS)])
+    async def conditional_update(resource_type: str, request: Request) -> Response:
+        return await door.change(
+            record, request, await door.wish(record, request, resource_type, condition=request.url.query)
+        )
+
+    @app.put("/fhir/{resource_type}/{logical_id}", dependencies=[allow(*WRITERS)])
+    async def update(resource_type: str, logical_id: str, request: Request) -> Response:
+        return await door.change(
+            record, request, await door.wish(record, request, resource_type, logical_id=logical_id)
+        )
+
+    @app.delete("/fhir/{resource_type}/{logical_id}", dependencies=[allow(*LOADERS)])
+    async def delete(resource_type: str, logical_id: str, request: Request) -> Response:
+        change = Change(
+            "DELETE", door.known(record, resource_type), logical_id, if_match=request.headers.get("if-match")
+        )
+        with contextlib.suppress(Gone):  # deleted before: it is as the caller wants it
+            return await door.change(record, request, change)
+        return Response(status_code=204)

@@ -1,0 +1,236 @@
+"""Writing and checking the trail: entries that came while the last commit ran share the next one."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func, insert, select, text
+from sqlmodel import Session, col
+
+from arcuate.kernel.db import Database
+from arcuate.kernel.errors import StorageFault
+from arcuate.record.audit.tables import EntryRow, TargetRow
+
+FIRST_HASH = "0" * 64
+
+_LOCK = 0x41554449  # "AUDI"
+_MOST_WAITING = 20_000
+_MOST_TARGETS = 1000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One action on patient data.
+
+    Attributes:
+        at: Microseconds since 1970 UTC.
+        interaction: FHIR's word for it: `read`, `search-type`, `transaction` …
+        outcome: `0` success, `4` refused, `8` failed (FHIR AuditEvent.outcome).
+        client: The program that called; `person`: on whose behalf, or the program itself.
+        detail: Names of search parameters; never their values.
+        targets: References of what was read or written.
+        patients: Ids of the patients whom these are about.
+    """
+
+    at: int
+    interaction: str
+    outcome: str
+    client: str
+    person: str
+    name: str = ""
+    detail: str = ""
+    targets: tuple[str, ...] = ()
+    patients: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An entry as it stands in the trail."""
+
+    number: int
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class AuditQuery:
+    """Which entries are wanted; `after` is the last number of the page before (newest first)."""
+
+    since: int | None = None
+    until: int | None = None
+    person: str | None = None
+    reference: str | None = None
+    interaction: str | None = None
+    after: int | None = None
+    limit: int = 50
+
+
+@dataclass
+class Trail:
+    """The audit trail over its own database.
+
+    Attributes:
+        fault: Why entries could not be kept, as a sentence; None when all is well.
+    """
+
+    database: Database
+    fault: str | None = None
+    _waiting: list[tuple[Entry, asyncio.Future[None] | None]] = field(default_factory=list)
+    _flushing: asyncio.Task[None] | None = None
+
+    async def record(self, entry: Entry, *, durable: bool = True) -> None:
+        """Keep an entry.
+
+        Args:
+            durable: Return only once it is: what cannot be audited is not answered. The house's own rooms at work do not wait for
+                that, except while the trail has a fault.
+
+        Raises:
+            StorageFault: It could not be kept, so the action may not go on.
+        """
+        if len(self._waiting) >= _MOST_WAITING:
+            raise StorageFault(self.fault or "The audit trail cannot keep up")
+        if not durable and self.fault is None:
+            self._enqueue(entry, None)
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._enqueue(entry, done)
+        await done
+
+    async def settle(self) -> None:
+        """Return when everything noted so far is durable, or could not be kept."""
+        while self._flushing is not None:
+            await asyncio.shield(self._flushing)
+
+    def _enqueue(self, entry: Entry, done: "asyncio.Future[None] | None") -> None:
+        self._waiting.append((entry, done))
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                if not await self._write(batch):
+                    return
+        finally:
+            self._flushing = None
+
+    async def _write(self, batch: "list[tuple[Entry, asyncio.Future[None] | None]]") -> bool:
+        entries = [entry for entry, _ in batch]
+        try:
+            await self.database.write(lambda session: append(session, entries))
+        except StorageFault as error:
+            self.fault = f"The audit trail cannot be written: {error.what}"
+            # What nobody waits for stays and goes with the next commit; who waits is told.
+            self._waiting = [(entry, None) for entry, done in batch if done is None] + self._waiting
+            for _, done in batch:
+                if done is not None and not done.done():
+                    done.set_exception(StorageFault(self.fault))
+            return False
+        self.fault = None
+        for _, done in batch:
+            if done is not None and not done.done():
+                done.set_result(None)
+        return True
+
+
+def append(session: Session, entries: Sequence[Entry]) -> None:
+    """Append entries to the chain."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))"), {"key": _LOCK})
+    last = session.execute(
+        select(col(EntryRow.number), col(EntryRow.hash)).order_by(col(EntryRow.number).desc()).limit(1)
+    ).first()
+    number, previous = (last.number, last.hash) if last else (0, FIRST_HASH)
+    rows: list[dict[str, Any]] = []
+    touched: list[dict[str, Any]] = []
+    for entry in entries:
+        number += 1
+        row = _row(number, entry)
+        previous = row["hash"] = chain(previous, row)
+        rows.append(row)
+        named = set(entry.targets[:_MOST_TARGETS]) | {f"Patient/{patient}" for patient in entry.patients}
+        touched.extend({"reference": reference, "number": number} for reference in named)
+    session.execute(insert(_core(EntryRow)), rows)
+    if touched:
+        session.execute(insert(_core(TargetRow)), touched)
+
+
+def chain(previous: str, row: dict[str, Any]) -> str:
+    """Return the hash of a row that follows a hash."""
+    said = json.dumps([row[name] for name in _HASHED], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(f"{previous}\n{said}".encode()).hexdigest()
+
+
+_HASHED = ("number", "at", "interaction", "outcome", "client", "person", "name", "detail", "targets")
+
+
+def first_broken(session: Session) -> int | None:
+    """Return the number of the first entry that is not as it was written, or whose predecessor is missing; None if all are."""
+    previous, expected = FIRST_HASH, 1
+    for row in session.execute(
+        select(_core(EntryRow)).order_by(col(EntryRow.number)).execution_options(yield_per=1000)
+    ):
+        values = dict(row._mapping)
+        if values["number"] != expected or values["hash"] != chain(previous, values):
+            return expected
+        previous, expected = values["hash"], expected + 1
+    return None
+
+
+def size(session: Session) -> int:
+    """Return how many entries the trail has."""
+    return int(session.execute(select(func.count()).select_from(EntryRow)).scalar_one())
+
+
+def find(session: Session, query: AuditQuery) -> list[Kept]:
+    """Return entries, newest first."""
+    number, at = col(EntryRow.number), col(EntryRow.at)
+    statement = select(_core(EntryRow)).order_by(number.desc()).limit(query.limit)
+    if query.since is not None:
+        statement = statement.where(at >= query.since)
+    if query.until is not None:
+        statement = statement.where(at < query.until)
+    if query.person is not None:
+        statement = statement.where((col(EntryRow.person) == query.person) | (col(EntryRow.client) == query.person))
+    if query.interaction is not None:
+        statement = statement.where(col(EntryRow.interaction) == query.interaction)
+    if query.reference is not None:
+        statement = statement.where(
+            number.in_(select(col(TargetRow.number)).where(col(TargetRow.reference) == query.reference))
+        )
+    if query.after is not None:
+        statement = statement.where(number < query.after)
+    return [_kept(row) for row in session.execute(statement)]
+
+
+def get(session: Session, number: int) -> Kept | None:
+    """Return one entry."""
+    row = session.execute(select(_core(EntryRow)).where(col(EntryRow.number) == number)).first()
+    return _kept(row) if row else None
+
+
+def _row(number: int, entry: Entry) -> dict[str, Any]:
+    targets = json.dumps({"targets": entry.targets, "patients": entry.patients}, separators=(",", ":"))
+    return {
+        "number": number, "at": entry.at, "interaction": entry.interaction, "outcome": entry.outcome, "client": entry.client,
+        "person": entry.person, "name": entry.name, "detail": entry.detail, "targets": targets,
+    }  # fmt: skip
+
+
+def _kept(row: Any) -> Kept:
+    touched = json.loads(row.targets)
+    return Kept(
+        row.number,
+        Entry(
+            row.at, row.interaction, row.outcome, row.client, row.person, row.name, row.detail, tuple(touched["targets"]),
+            tuple(touched["patients"]),
+        ),
+    )  # fmt: skip
+
+
+def _core(table: Any) -> Any:
+    return table.__table__

@@ -1,0 +1,347 @@
+"""Changes to resources: what a set of requests does, all or nothing, in the session of one transaction."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from urllib.parse import parse_qsl
+
+from sqlmodel import Session
+
+from arcuate.kernel.errors import BadInput, Gone, Json, NotFound, PreconditionFailed, PreconditionRequired
+from arcuate.kernel.fhir import strict
+from arcuate.record import store
+from arcuate.record.domain import (
+    NEEDS_IF_MATCH,
+    Stamp,
+    Stored,
+    new_id,
+    references_in,
+    resolved,
+    same_content,
+    stamped,
+    version_in,
+)
+from arcuate.record.indexing import Indexer, IndexRows, micros_of
+from arcuate.record.query import Reader, plain
+from arcuate.record.search import Searcher
+
+
+@dataclass(frozen=True)
+class Request:
+    """One wish to change a resource.
+
+    Attributes:
+        method: `POST`, `PUT` or `DELETE`.
+        id: The logical id for PUT and DELETE of a known resource.
+        condition: The search of a conditional create (POST) or conditional update (PUT); None when it is not conditional.
+        if_match: ETag of the version that the caller read.
+        where: FHIRPath of the entry, for errors; empty for a request of its own.
+        full_url: Under which other requests of the same set refer to this one.
+    """
+
+    method: str
+    resource_type: str
+    id: str | None = None
+    resource: Json | None = None
+    condition: str | None = None
+    if_match: str | None = None
+    where: str = ""
+    full_url: str = ""
+
+
+class StaleVersion(PreconditionFailed):
+    """The version in If-Match is not the current one."""
+
+    def __init__(self, version: int, where: str) -> None:
+        super().__init__(
+            f"The version in If-Match is not the current one, which is {version}", where=where, todo="Read it again."
+        )
+        self.version = version
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one request.
+
+    Attributes:
+        status: 200, 201 or 204.
+        changed: A version was written.
+        body: The resource as it now stands; None when it was deleted.
+    """
+
+    status: int
+    resource_type: str
+    id: str
+    version: int
+    updated: int
+    patient: str | None
+    changed: bool
+    body: str | None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for the whole set.
+
+    Attributes:
+        source: `meta.source` of everything that is written.
+        must_match: If-Match is required where people edit.
+    """
+
+    now: datetime
+    source: str | None = None
+    must_match: bool = True
+
+
+@dataclass
+class _Plan:
+    """A request with what it was found to mean.
+
+    Attributes:
+        criteria: Hash of the condition under which the resource will be created.
+        shares: Another request of this set that creates what this one asks for.
+    """
+
+    request: Request
+    id: str
+    current: Stored | None = None
+    criteria: str | None = None
+    shares: "_Plan | None" = None
+    outcome: Outcome | None = None
+
+
+@dataclass
+class Writer:
+    """Applies requests.
+
+    Attributes:
+        outcomes: One for each request, in order, after `apply`.
+    """
+
+    session: Session
+    indexer: Indexer
+    reader: Reader
+    terms: Terms
+    batch: store.Batch = field(default_factory=store.Batch)
+
+    def __post_init__(self) -> None:
+        self._searcher = Searcher(self.session, self.indexer)
+        self._seq: int | None = None
+        self._created: dict[str, _Plan] = {}
+
+    def apply(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Collect what the requests change, and return what becomes of each.
+
+        Raises:
+            PreconditionFailed: A stale version, or a condition with several matches.
+            PreconditionRequired: A version is missing where people edit.
+            NotFound: There is nothing under an id.
+            BadInput: Two requests name the same resource, or a reference names nothing.
+        """
+        plans = [self._plan(request) for request in requests]
+        _refuse_twice(plans)
+        references = {
+            plan.request.full_url: f"{plan.request.resource_type}/{plan.id}" for plan in plans if plan.request.full_url
+        }
+        for plan in plans:
+            plan.outcome = self._perform(plan, references)
+        return [plan.outcome for plan in plans if plan.outcome is not None]
+
+    def add(self, resource: Json) -> Outcome:
+        """Write a resource of the record's own (Provenance)."""
+        return self._write(_Plan(Request("POST", resource["resourceType"]), new_id()), resource)
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        store.write(self.session, self.batch)
+        self.batch = store.Batch()
+
+    def _plan(self, request: Request) -> _Plan:
+        if request.condition is not None:
+            return self._plan_condition(request)
+        if request.method == "POST":
+            return _Plan(request, new_id())
+        current = store.current(self.session, request.resource_type, request.id or "")
+        if current is None:
+            raise NotFound(
+                f"There is no {request.resource_type} of that id",
+                where=request.where,
+                todo="Create it by POST; the record gives ids.",
+            )
+        _check_version(request, current, self.terms)
+        return _Plan(request, current.id, current)
+
+    def _plan_condition(self, request: Request) -> _Plan:
+        pairs = parse_qsl(request.condition or "", keep_blank_values=True)
+        search = self.reader.read(request.resource_type, pairs, strict=True)
+        if not search.terms and not search.ids:
+            raise BadInput("The condition names no search parameter", where=request.where, code="required")
+        numbers = self._searcher.matching(search, 2)
+        if len(numbers) > 1:
+            raise PreconditionFailed(
+                f"More than one {request.resource_type} matches the condition",
+                where=request.where,
+                code="multiple-matches",
+            )
+        if numbers:
+            current = store.by_number(self.session, numbers[0])
+            _check_version(request, current, self.terms)
+            return _Plan(request, current.id, current)
+        if request.method == "DELETE":
+            raise NotFound(f"No {request.resource_type} matches the condition", where=request.where)
+        criteria = _criteria(request.resource_type, pairs)
+        first = self._created.get(criteria)
+        if first is not None:
+            return _Plan(request, first.id, shares=first)
+        self._created[criteria] = _Plan(request, new_id(), criteria=criteria)
+        return self._created[criteria]
+
+    def _perform(self, plan: _Plan, references: Mapping[str, str]) -> Outcome:
+        request = plan.request
+        if plan.shares is not None and plan.shares.outcome is not None:
+            return replace(plan.shares.outcome, status=200, changed=False)
+        if request.method == "DELETE":
+            return self._delete(plan)
+        if request.method == "POST" and plan.current is not None:
+            return _unchanged(plan.current, 200)
+        resource = self._resolve(request, references)
+        if (
+            request.condition is not None
+            and plan.current is not None
+            and same_content(resource, plan.current.body or "{}")
+        ):
+            return _unchanged(plan.current, 200)  # the same said again is no change
+        return self._write(plan, resource)
+
+    def _resolve(self, request: Request, references: Mapping[str, str]) -> Json:
+        resource = request.resource or {}
+        known: dict[str, str] = {}
+        for text in references_in(resource):
+            if text in references:
+                known[text] = references[text]
+            elif text.startswith("urn:uuid:"):
+                raise BadInput("A reference names no entry of this Bundle", where=request.where, code="not-found")
+            elif "?" in text and not text.startswith(("http:", "https:", "urn:")):
+                known[text] = self._conditional_reference(text, request.where)
+        return resolved(resource, known) if known else resource
+
+    def _conditional_reference(self, text: str, where: str) -> str:
+        resource_type, _, condition = text.partition("?")
+        if resource_type not in self.indexer.parameters.by_type:
+            raise BadInput(
+                "A conditional reference names no type that is stored here", where=where, code="not-supported"
+            )
+        pairs = parse_qsl(condition, keep_blank_values=True)
+        search = self.reader.read(resource_type, pairs, strict=True)
+        numbers = self._searcher.matching(search, 2) if search.terms or search.ids else []
+        criteria = _criteria(resource_type, pairs)
+        if not numbers and criteria in self._created:
+            return f"{resource_type}/{self._created[criteria].id}"
+        if len(numbers) != 1:
+            what = "more than one resource" if numbers else "no resource"
+            raise PreconditionFailed(
+                f"A conditional reference to {resource_type} matches {what}", where=where,
+                code="multiple-matches" if numbers else "not-found",
+            )  # fmt: skip
+        return f"{resource_type}/{store.by_number(self.session, numbers[0]).id}"
+
+    def _write(self, plan: _Plan, resource: Json) -> Outcome:
+        made = stamped(resource, Stamp(plan.id, _next_version(plan), self.terms.now, self.terms.source))
+        body = strict.dumps(made).decode()
+        rows = self.indexer.rows(made)
+        self._stage(plan, body, rows)
+        created = plan.current is None or plan.current.body is None
+        return self._outcome(plan, 201 if created else 200, rows.patient, body)
+
+    def _delete(self, plan: _Plan) -> Outcome:
+        current = plan.current
+        if current is None or current.body is None:
+            raise Gone(f"This {plan.request.resource_type} was deleted before", where=plan.request.where)
+        self._stage(plan, None, IndexRows(patient=current.patient))
+        store.release(self.session, [current.number])
+        return self._outcome(plan, 204, current.patient, None)
+
+    def _outcome(self, plan: _Plan, status: int, patient: str | None, body: str | None) -> Outcome:
+        return Outcome(
+            status,
+            plan.request.resource_type,
+            plan.id,
+            _next_version(plan),
+            micros_of(self.terms.now),
+            patient,
+            True,
+            body,
+        )
+
+    def _stage(self, plan: _Plan, body: str | None, rows: IndexRows) -> None:
+        seq = self._next_seq()
+        number = plan.current.number if plan.current else seq
+        common = {
+            "type": plan.request.resource_type, "id": plan.id, "version": _next_version(plan),
+            "updated": micros_of(self.terms.now), "seq": seq,
+        }  # fmt: skip
+        self.batch.versions.append({**common, "method": plan.request.method, "body": body})
+        state = {**common, "number": number, "deleted": body is None, "patient": rows.patient}
+        (self.batch.changed if plan.current else self.batch.created).append(state)
+        self.batch.indexes[number] = rows
+        if plan.criteria is not None:
+            self.batch.claims.append({"criteria": plan.criteria, "number": number})
+
+    def _next_seq(self) -> int:
+        # Under the writer's lock (PostgreSQL) or in the one writer (SQLite) nobody else takes a number before the commit.
+        self._seq = (store.last_seq(self.session) if self._seq is None else self._seq) + 1
+        return self._seq
+
+
+def source_uri(identifier: Json) -> str:
+    """Return the `meta.source` and the key of repetition that a Bundle.identifier means."""
+    return f"{identifier.get('system', 'urn:arcuate:id')}#{identifier['value']}"
+
+
+def _criteria(resource_type: str, pairs: Sequence[tuple[str, str]]) -> str:
+    """Return the key under which a condition is claimed."""
+    return hashlib.sha256(f"{resource_type}?{plain(pairs)}".encode()).hexdigest()
+
+
+def _next_version(plan: _Plan) -> int:
+    return plan.current.version + 1 if plan.current else 1
+
+
+def _refuse_twice(plans: Sequence[_Plan]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for plan in plans:
+        if plan.request.method == "POST":
+            continue
+        name = (plan.request.resource_type, plan.id)
+        if name in seen:
+            raise BadInput(
+                "Two entries change the same resource", where=plan.request.where, todo="Send it once.", code="invalid"
+            )
+        seen.add(name)
+
+
+def _check_version(request: Request, current: Stored, terms: Terms) -> None:
+    expected = version_in(request.if_match, f"{request.where}.request.ifMatch" if request.where else "If-Match")
+    if expected is not None and expected != str(current.version):
+        raise StaleVersion(current.version, request.where)
+    edited = request.method == "PUT" and request.resource_type in NEEDS_IF_MATCH and current.body is not None
+    if expected is None and edited and terms.must_match:
+        raise PreconditionRequired(
+            f"A change of {request.resource_type} needs If-Match",
+            where=request.where,
+            todo="Name the version that you read.",
+        )
+
+
+def _unchanged(current: Stored, status: int) -> Outcome:
+    return Outcome(
+        status,
+        current.resource_type,
+        current.id,
+        current.version,
+        current.updated,
+        current.patient,
+        False,
+        current.body,
+    )

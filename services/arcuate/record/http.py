@@ -1,0 +1,261 @@
+"""How FHIR's REST rules show in HTTP: headers, conditions, links (FHIR R4, 3.1.0)."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlencode
+
+from fastapi import Request
+from starlette.responses import Response
+
+from arcuate.kernel.errors import BadInput, Json, NotFound, NotSupported
+from arcuate.kernel.fhir import bundle as bundles
+from arcuate.kernel.web import FHIR_JSON, error_response, fhir_response, principal_of, read_body, read_json
+from arcuate.record import answers, service, store
+from arcuate.record.answers import Link
+from arcuate.record.changes import Outcome, StaleVersion
+from arcuate.record.changes import Request as Change
+from arcuate.record.domain import etag
+from arcuate.record.indexing import datetime_of, interval_of
+from arcuate.record.paging import Bookmark, Pages
+from arcuate.record.query import MOST, Pairs, Search
+from arcuate.record.search import Page
+from arcuate.record.service import Record
+from arcuate.record.settings import RecordSettings
+
+_JSON_TYPES = frozenset({"", "application/fhir+json", "application/json"})
+_FORM = "application/x-www-form-urlencoded"
+_FORM_LIMIT = 64 * 1024
+_SEQ = re.compile(r"\d{1,18}\Z")
+
+
+def base_of(request: Request, settings: RecordSettings) -> str:
+    """Return the address of the FHIR server as the caller sees it."""
+    return (settings.base_url or f"{request.base_url}fhir").rstrip("/")
+
+
+def known(record: Record, resource_type: str) -> str:
+    """Return the type if it is stored here.
+
+    Raises:
+        NotFound: It is not.
+    """
+    if resource_type not in record.parameters.by_type:
+        raise NotFound("This resource type is not stored here", todo="See /fhir/metadata.", code="not-supported")
+    return resource_type
+
+
+async def resource_body(request: Request) -> Json:
+    """Return the JSON body.
+
+    Raises:
+        NotSupported: It is announced as something else, or compressed.
+    """
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media not in _JSON_TYPES:
+        raise NotSupported("The body is not announced as FHIR JSON", where="Content-Type", todo=f"Send {FHIR_JSON}.")
+    if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+        raise NotSupported("Compressed bodies are not taken", where="Content-Encoding", todo="Send it plain.")
+    return await read_json(request)
+
+
+async def bundle_body(request: Request) -> Json:
+    """Return the body if it is a transaction or batch.
+
+    Raises:
+        BadInput: It is not.
+    """
+    return bundles.require_bundle(await resource_body(request), "transaction", "batch")
+
+
+async def form_pairs(request: Request) -> Pairs:
+    """Return the parameters in the body of a POST search.
+
+    Raises:
+        NotSupported: The body is no form.
+    """
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await read_body(request, _FORM_LIMIT)
+    if media != _FORM and body:
+        raise NotSupported("The parameters of a search are sent as a form", where="Content-Type", todo=f"Send {_FORM}.")
+    return _pairs(body)
+
+
+async def wish(
+    record: Record, request: Request, resource_type: str, *, logical_id: str | None = None, condition: str | None = None
+) -> Change:
+    """Return the create or update that a request asks for."""
+    kind = known(record, resource_type)
+    method = "POST" if request.method == "POST" else "PUT"
+    if method == "PUT" and logical_id is None and not condition:
+        raise BadInput("A PUT without an id needs a condition", where="the address", code="required")
+    body = await resource_body(request)
+    return Change(method, kind, logical_id, body, condition or None, request.headers.get("if-match"))
+
+
+async def change(record: Record, request: Request, wanted: Change) -> Response:
+    """Do a change and answer as `Prefer` asks; a stale version is told together with the current one."""
+    try:
+        outcome = await service.change(record, principal_of(request), wanted)
+    except StaleVersion as error:
+        response = error_response(error)
+        response.headers["ETag"] = etag(error.version)
+        return response
+    return _outcome_response(outcome, request, base_of(request, record.settings))
+
+
+def version_response(version: store.Version, request: Request) -> Response:
+    """Return a stored version, or 304 when the caller has it."""
+    headers = {"ETag": etag(version.version), "Last-Modified": _http_date(version.updated)}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return json_text((version.body or "").encode(), headers=headers)
+
+
+def json_text(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return FHIR JSON that is text already."""
+    return Response(body, status_code=status, media_type=FHIR_JSON, headers=dict(headers or {}))
+
+
+async def search(record: Record, pages: Pages, request: Request, resource_type: str, form: Pairs = ()) -> Response:
+    """Answer a search of one type."""
+    pairs = [*_pairs(request.scope["query_string"]), *form]
+    strictly = "handling=strict" in request.headers.get("prefer", "").replace(" ", "")
+    asked, page = await service.search(record, principal_of(request), resource_type, pairs, strictly=strictly)
+    return _searchset(record, pages, request, asked, page)
+
+
+async def next_page(record: Record, pages: Pages, request: Request) -> Response:
+    """Answer a link to a further page.
+
+    Raises:
+        BadInput: There is no page token.
+    """
+    token = request.query_params.get("_page")
+    if token is None:
+        raise BadInput("Name a type to search, or follow a link of a search", where="the address", code="not-supported")
+    mark = pages.read(token)
+    asked = record.reader.read(known(record, mark.resource_type), mark.pairs)
+    page = await service.page(record, principal_of(request), asked, mark.position)
+    return _searchset(record, pages, request, asked, page)
+
+
+def _searchset(record: Record, pages: Pages, request: Request, asked: Search, page: Page) -> Response:
+    base = base_of(request, record.settings)
+    query = urlencode(asked.pairs)
+    links = [Link("self", f"{base}/{asked.resource_type}" + (f"?{query}" if query else ""))]
+    if page.following is not None:
+        token = pages.token(Bookmark(asked.resource_type, asked.pairs, page.following))
+        links.append(Link("next", f"{base}?_page={token}"))
+    warnings = [f"The search parameter '{name}' is not known here and was left out." for name in asked.ignored]
+    return json_text(answers.searchset(base, links, page.matches, page.included, page.total, warnings))
+
+
+async def system_history(record: Record, request: Request) -> Response:
+    """Answer the history of all types; with `_after` it is the feed, oldest first, and waits `_wait` seconds for news.
+
+    Raises:
+        BadInput: A parameter that cannot be understood.
+    """
+    query = request.query_params
+    if "_after" not in query and query.get("_sort") != "_lastUpdated":
+        return await history(record, request, None, None)
+    types = tuple(sorted(known(record, name) for name in query["_type"].split(","))) if query.get("_type") else ()
+    after, count = _seq(query.get("_after") or "0", "_after"), _count(query.get("_count"))
+    since = _since(record, query.get("_since"))
+    # Taken before looking: what is not of these types up to here need not be looked at again.
+    newest = await service.newest(record)
+    part = store.HistoryPart(types, None, after, None, since, True, count)
+    versions = await service.history(record, principal_of(request), part, _seconds(query.get("_wait")))
+    full = len(versions) == count
+    reached = (
+        versions[-1].seq
+        if full
+        else max([after, newest, *(v.seq for v in versions)])
+        if types
+        else (versions[-1].seq if versions else after)
+    )
+    base = base_of(request, record.settings)
+    kept = [(name, value) for name, value in query.multi_items() if name not in ("_after", "_since", "_sort")]
+    links = [
+        Link("self", f"{base}/_history?{urlencode(query.multi_items())}"),
+        Link("next", f"{base}/_history?{urlencode([*kept, ('_after', str(reached))])}"),
+    ]
+    return json_text(answers.history(base, links, versions))
+
+
+async def history(record: Record, request: Request, resource_type: str | None, logical_id: str | None) -> Response:
+    """Answer a history, newest first."""
+    query = request.query_params
+    count = _count(query.get("_count"))
+    before = _seq(query["_before"], "_before") if "_before" in query else None
+    types = (resource_type,) if resource_type else ()
+    part = store.HistoryPart(types, logical_id, None, before, _since(record, query.get("_since")), False, count + 1)
+    versions = await service.history(record, principal_of(request), part)
+    base = base_of(request, record.settings)
+    place = "/".join(part for part in (base, resource_type, logical_id, "_history") if part)
+    asked = urlencode(query.multi_items())
+    links = [Link("self", f"{place}?{asked}" if asked else place)]
+    if len(versions) > count:
+        versions = versions[:count]
+        kept = [(name, value) for name, value in query.multi_items() if name != "_before"]
+        links.append(Link("next", f"{place}?{urlencode([*kept, ('_before', str(versions[-1].seq))])}"))
+    return json_text(answers.history(base, links, versions))
+
+
+def _outcome_response(outcome: Outcome, request: Request, base: str) -> Response:
+    if outcome.body is None:
+        return Response(status_code=204, headers={"ETag": etag(outcome.version)})
+    place = f"{base}/{outcome.resource_type}/{outcome.id}/_history/{outcome.version}"
+    headers = {"ETag": etag(outcome.version), "Last-Modified": _http_date(outcome.updated), "Location": place}
+    prefer = request.headers.get("prefer", "").replace(" ", "")
+    if "return=minimal" in prefer:
+        return Response(status_code=outcome.status, headers=headers)
+    if "return=OperationOutcome" in prefer:
+        said = {"severity": "information", "code": "informational", "diagnostics": "Stored."}
+        return fhir_response({"resourceType": "OperationOutcome", "issue": [said]}, outcome.status, headers)
+    return json_text(outcome.body.encode(), outcome.status, headers)
+
+
+def _pairs(text: bytes) -> Pairs:
+    try:
+        return parse_qsl(text.decode("utf-8"), keep_blank_values=True, max_num_fields=200, errors="strict")
+    except ValueError:
+        raise BadInput(
+            "The search parameters cannot be read", todo="Send them percent-encoded in UTF-8.", code="structure"
+        ) from None
+
+
+def _seq(text: str, name: str) -> int:
+    if not _SEQ.match(text):
+        raise BadInput("This is no cursor of this record", where=name, code="value")
+    return int(text)
+
+
+def _count(text: str | None) -> int:
+    if text is None:
+        return 50
+    if not text.isdecimal() or len(text) > 9:
+        raise BadInput("A whole number belongs here", where="_count", code="value")
+    return max(1, min(int(text), MOST))
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return max(0.0, min(float(text or 0), 3600.0))
+    except ValueError:
+        raise BadInput("A number of seconds belongs here", where="_wait", code="value") from None
+
+
+def _since(record: Record, text: str | None) -> int | None:
+    if text is None:
+        return None
+    span = interval_of(text.replace(" ", "+"), record.indexer.zone)
+    if span is None:
+        raise BadInput(
+            "This is no instant", where="_since", todo="Write for example 2026-03-17T09:00:00Z.", code="value"
+        )
+    return span[0]
+
+
+def _http_date(micros: int) -> str:
+    return datetime_of(micros).strftime("%a, %d %b %Y %H:%M:%S GMT")

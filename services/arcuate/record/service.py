@@ -1,0 +1,279 @@
+"""Use cases of the record, one function a verb: resources in, stored text out; no HTTP, no SQL text."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
+
+from arcuate.kernel.auth import Principal
+from arcuate.kernel.clock import Clock
+from arcuate.kernel.db import Database
+from arcuate.kernel.errors import ArcuateError, Conflict, Gone, Json, NotFound
+from arcuate.kernel.fhir import strict
+from arcuate.record import store, transactions
+from arcuate.record.audit.trail import Entry, Trail
+from arcuate.record.changes import Outcome, Request, Terms, Writer, source_uri
+from arcuate.record.domain import instant
+from arcuate.record.feed import News
+from arcuate.record.indexing import Indexer, micros_of
+from arcuate.record.parameters import Parameters
+from arcuate.record.policy import check_delete, check_write
+from arcuate.record.query import Pairs, Reader, Search
+from arcuate.record.search import Page, Position, Searcher
+from arcuate.record.settings import RecordSettings
+
+T = TypeVar("T")
+
+_RACE_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that the use cases need.
+
+    Attributes:
+        trail: The audit trail.
+        news: Wakes readers of the feed.
+    """
+
+    database: Database
+    clock: Clock
+    settings: RecordSettings
+    parameters: Parameters
+    indexer: Indexer
+    reader: Reader
+    trail: Trail
+    news: News
+
+
+async def read(record: Record, principal: Principal, resource_type: str, logical_id: str) -> store.Version:
+    """Return a resource as it stands.
+
+    Raises:
+        NotFound: There is none; Gone when it was deleted.
+    """
+    stored = await record.database.read(lambda session: store.current(session, resource_type, logical_id))
+    if stored is None:
+        raise _absent(resource_type)
+    await _audit(record, principal, "read", [(resource_type, logical_id, stored.patient)])
+    if stored.body is None:
+        raise Gone(f"This {resource_type} was deleted")
+    return store.Version(0, resource_type, logical_id, stored.version, stored.updated, "", stored.body)
+
+
+async def vread(
+    record: Record, principal: Principal, resource_type: str, logical_id: str, version: int
+) -> store.Version:
+    """Return one version of a resource.
+
+    Raises:
+        NotFound: There is none; Gone when this version is its deletion.
+    """
+
+    def find(session: Session) -> tuple[store.Version | None, str | None]:
+        stored = store.current(session, resource_type, logical_id)
+        return store.version(session, resource_type, logical_id, version), stored.patient if stored else None
+
+    found, patient = await record.database.read(find)
+    if found is None:
+        raise _absent(f"version {version} of this {resource_type}")
+    await _audit(record, principal, "vread", [(resource_type, logical_id, patient)])
+    if found.body is None:
+        raise Gone(f"This {resource_type} was deleted in that version")
+    return found
+
+
+async def search(
+    record: Record, principal: Principal, resource_type: str, pairs: Pairs, *, strictly: bool = False
+) -> tuple[Search, Page]:
+    """Return the first page of a search.
+
+    Raises:
+        BadInput: A value that cannot be understood, or (strictly) a parameter that is not known.
+    """
+    asked = record.reader.read(resource_type, pairs, strict=strictly)
+    return asked, await page(record, principal, asked, None)
+
+
+async def page(record: Record, principal: Principal, asked: Search, position: Position | None) -> Page:
+    """Return one page of a search."""
+
+    def find(session: Session) -> Page:
+        searcher = Searcher(session, record.indexer)
+        if asked.count_only:
+            return Page([], [], None, searcher.count(asked))
+        return searcher.page(asked, position)
+
+    found = await record.database.read(find)
+    hits = found.matches + found.included
+    names = ",".join(sorted({name for name, _ in asked.pairs}))
+    await _audit(record, principal, "search-type", [(h.resource_type, h.id, h.patient) for h in hits], names)
+    return found
+
+
+async def history(
+    record: Record, principal: Principal, part: store.HistoryPart, wait_s: float = 0
+) -> list[store.Version]:
+    """Return versions; wait for the first one if there is none and the caller has time.
+
+    Raises:
+        NotFound: One resource's history was asked for, and there is none.
+    """
+
+    versions: list[store.Version] = []
+    patient: str | None = None
+
+    def find(session: Session) -> tuple[list[store.Version], str | None]:
+        stored = store.current(session, part.types[0], part.logical_id) if part.logical_id else None
+        return store.history(session, part), stored.patient if stored else None
+
+    async def look() -> bool:
+        nonlocal patient
+        versions[:], patient = await record.database.read(find)
+        return bool(versions)
+
+    if wait_s > 0:
+        await record.news.wait(min(wait_s, record.settings.longest_wait_s), look)
+    else:
+        await look()
+    if (
+        not versions
+        and part.logical_id is not None
+        and part.after is None
+        and part.before is None
+        and part.since is None
+    ):
+        raise _absent(part.types[0])
+    if versions and not (principal.is_room and part.oldest_first):  # the house's own feed is no disclosure
+        kind = "history-instance" if part.logical_id else "history-type" if part.types else "history-system"
+        await _audit(record, principal, kind, [(v.resource_type, v.id, patient) for v in versions])
+    return versions
+
+
+async def newest(record: Record) -> int:
+    """Return the newest feed number."""
+    return await record.database.read(store.last_seq)
+
+
+async def change(record: Record, principal: Principal, request: Request, *, checked: bool = False) -> Outcome:
+    """Do one create, update or delete.
+
+    Args:
+        checked: The resource was validated before.
+
+    Raises:
+        Forbidden: The caller's roles do not cover it.
+        BadInput: The resource is not valid, or does not fit its address.
+    """
+    if request.method == "DELETE":
+        check_delete(principal, request.resource_type)
+    else:
+        check_write(principal, request.resource_type)
+        if not checked:
+            transactions.check_resource(request, request.resource_type, by_package=not principal.is_room)
+    terms = Terms(record.clock.now(), None, not principal.is_room)
+
+    def write(session: Session) -> Outcome:
+        store.lock(session)
+        writer = _writer(record, session, terms)
+        (outcome,) = writer.apply([request])
+        writer.flush()
+        return outcome
+
+    kind = {"POST": "create", "PUT": "update", "DELETE": "delete"}[request.method]
+    outcome = await _written(record, principal, kind, request.resource_type, write)
+    await _audit(record, principal, kind, [(outcome.resource_type, outcome.id, outcome.patient)], written=True)
+    return outcome
+
+
+async def transaction(record: Record, principal: Principal, bundle: Json) -> bytes:
+    """Do all of a transaction Bundle or none of it, and return its answer; a repeated one gets its first answer.
+
+    Raises:
+        BadInput: With the index of the entry at fault in its expression.
+    """
+    limit = record.settings.room_bundle_entries if principal.is_room else record.settings.bundle_entries
+    entries = transactions.entries_of(bundle, limit)
+    by_package = not principal.is_room
+    requests = [
+        transactions.request_of(entry, position, record.parameters, by_package=by_package)
+        for position, entry in enumerate(entries)
+    ]
+    for request in requests:
+        (check_delete if request.method == "DELETE" else check_write)(principal, request.resource_type)
+    identifier = bundle.get("identifier")
+    source = source_uri(identifier) if isinstance(identifier, dict) and "value" in identifier else None
+    terms = Terms(record.clock.now(), source, not principal.is_room)
+
+    def write(session: Session) -> tuple[list[Outcome], bytes]:
+        return _apply_bundle(record, session, principal, bundle, requests, terms)
+
+    outcomes, answer = await _written(record, principal, "transaction", "Bundle", write)
+    await _audit(record, principal, "transaction", [(o.resource_type, o.id, o.patient) for o in outcomes], written=True)
+    return answer
+
+
+def _apply_bundle(
+    record: Record, session: Session, principal: Principal, bundle: Json, requests: Sequence[Request], terms: Terms
+) -> tuple[list[Outcome], bytes]:
+    store.lock(session)
+    if terms.source is not None and (first := store.answer(session, terms.source)) is not None:
+        return [], first.encode()
+    writer = _writer(record, session, terms)
+    # FHIR's order: deletions, then creations, then updates; the answer keeps the order of the request.
+    order = sorted(range(len(requests)), key=lambda n: ("DELETE", "POST", "PUT").index(requests[n].method))
+    outcomes = dict(zip(order, writer.apply([requests[n] for n in order]), strict=True))
+    listed = [outcomes[n] for n in range(len(requests))]
+    said = transactions.provenance(listed, bundle, principal, instant(terms.now))
+    if said is not None:
+        writer.add(said)
+    writer.flush()
+    answer = strict.dumps(transactions.answer(listed))
+    if terms.source is not None:
+        store.keep_answer(session, terms.source, answer.decode(), micros_of(terms.now))
+    return listed, answer
+
+
+def _writer(record: Record, session: Session, terms: Terms) -> Writer:
+    return Writer(session, record.indexer, record.reader, terms)
+
+
+async def _written(
+    record: Record, principal: Principal, kind: str, resource_type: str, write: Callable[[Session], T]
+) -> T:
+    """Run a write; a race that the database's constraints decided is run again and then sees what the winner wrote."""
+    for attempt in range(1, _RACE_TRIES + 1):
+        try:
+            result = await record.database.write(write)
+        except IntegrityError:
+            if attempt == _RACE_TRIES:
+                raise Conflict("Others changed the same resources at the same moment", todo="Send it again.") from None
+            continue
+        except ArcuateError as error:
+            if error.status < 500:
+                await _audit(record, principal, kind, [(resource_type, "", None)], written=True, outcome="4")
+            raise
+        record.news.announce()
+        return result
+    raise AssertionError("unreachable")
+
+
+async def _audit(
+    record: Record, principal: Principal, interaction: str, touched: Sequence[tuple[str, str, str | None]], detail: str = "",
+    *, written: bool = False, outcome: str = "0",
+) -> None:  # fmt: skip
+    """Put an action into the trail: every write, and every read that touched patient data."""
+    patients = tuple(dict.fromkeys(patient for _, _, patient in touched if patient))
+    if not written and not patients and not interaction.startswith("history"):
+        return
+    entry = Entry(
+        micros_of(record.clock.now()), interaction, outcome, principal.client, principal.subject, principal.name, detail,
+        tuple(f"{kind}/{logical_id}" for kind, logical_id, _ in touched if logical_id), patients,
+    )  # fmt: skip
+    await record.trail.record(entry, durable=not principal.is_room)
+
+
+def _absent(what: str) -> NotFound:
+    return NotFound(f"There is no {what} here" if what[0].isupper() else f"There is no {what}")

@@ -1,0 +1,22 @@
+"""Settings of the record."""
+
+from typing import Annotated
+
+from arcuate.kernel.settings import RoomSettings, room_config
+
+
+class RecordSettings(RoomSettings):
+    """Limits and habits of the FHIR server."""
+
+    model_config = room_config("record")
+
+    base_url: Annotated[
+        str, "Address of the FHIR server as callers see it, for links; empty: the address that the caller used."
+    ] = ""
+    bundle_entries: Annotated[int, "Entries in a Bundle from a caller outside the house."] = 500
+    room_bundle_entries: Annotated[int, "Entries in a Bundle from one of the house's own rooms."] = 20000
+    page_valid_s: Annotated[int, "Seconds for which the link to a next page can be used."] = 3600
+    longest_wait_s: Annotated[float, "Longest time in seconds for which a reader of the feed may wait for news."] = 60.0
+    poll_s: Annotated[
+        float, "Seconds between looks for news that another replica wrote (PostgreSQL only; SQLite has one writer)."
+    ] = 0.2

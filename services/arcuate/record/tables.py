@@ -1,0 +1,131 @@
+"""Tables of the record: versions, current state, search indexes, and what makes writes repeatable."""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Index, Integer, Text, UniqueConstraint
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+# INTEGER is SQLite's own row number; PostgreSQL needs the eight bytes named.
+_Long = BigInteger().with_variant(Integer, "sqlite")
+
+# By code point on both databases, so that ranges and pages mean the same.
+_Text = Text().with_variant(Text(collation="C"), "postgresql")
+
+_INDEX: dict[str, Any] = {"sqlite_with_rowid": False}  # the primary key is the table
+
+
+class Base(SQLModel, registry=registry()):
+    """Tables of this room."""
+
+
+class VersionRow(Base, table=True):
+    """One version of a resource; the feed is this table by `seq`, which is given in commit order."""
+
+    __tablename__ = "version"
+    __table_args__ = (UniqueConstraint("type", "id", "version"), Index("ix_version_type_seq", "type", "seq"))
+    seq: int = Field(primary_key=True, sa_type=_Long, sa_column_kwargs={"autoincrement": False})
+    type: str
+    id: str
+    version: int
+    updated: int = Field(sa_type=BigInteger, index=True)  # microseconds since 1970 UTC
+    method: str
+    body: str | None = Field(default=None, sa_type=Text)  # None: deleted
+
+
+class ResourceRow(Base, table=True):
+    """The current state of a resource; `number` is the feed number of its first version and never changes."""
+
+    __tablename__ = "resource"
+    __table_args__ = (UniqueConstraint("type", "id"), Index("ix_resource_list", "type", "deleted", "number"))
+    number: int = Field(primary_key=True, sa_type=_Long, sa_column_kwargs={"autoincrement": False})
+    type: str
+    id: str = Field(sa_type=_Text)
+    version: int
+    seq: int = Field(sa_type=BigInteger)
+    updated: int = Field(sa_type=BigInteger, index=True)
+    deleted: bool = False
+    patient: str | None = None
+
+
+class TokenRow(Base, table=True):
+    """A code, identifier, boolean or URI."""
+
+    __tablename__ = "token_index"
+    __table_args__ = (Index("ix_token_number", "number"), _INDEX)
+    param: str = Field(primary_key=True)
+    code: str = Field(primary_key=True, sa_type=_Text)
+    system: str = Field(primary_key=True, sa_type=_Text)
+    number: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+
+
+class ReferenceRow(Base, table=True):
+    """A reference to another resource."""
+
+    __tablename__ = "reference_index"
+    __table_args__ = (Index("ix_reference_number", "number"), _INDEX)
+    param: str = Field(primary_key=True)
+    target_id: str = Field(primary_key=True, sa_type=_Text)
+    target_type: str = Field(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+
+
+class DateRow(Base, table=True):
+    """A span of time, in microseconds since 1970 UTC, from `low` inclusive to `high` exclusive."""
+
+    __tablename__ = "date_index"
+    __table_args__ = (Index("ix_date_number", "number"), _INDEX)
+    param: str = Field(primary_key=True)
+    low: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    high: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    number: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+
+
+class StringRow(Base, table=True):
+    """A text without case, accents and punctuation."""
+
+    __tablename__ = "string_index"
+    __table_args__ = (Index("ix_string_number", "number"), _INDEX)
+    param: str = Field(primary_key=True)
+    text: str = Field(primary_key=True, sa_type=_Text)
+    number: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+
+
+class NumberRow(Base, table=True):
+    """A number or quantity."""
+
+    __tablename__ = "number_index"
+    __table_args__ = (Index("ix_number_number", "number"), _INDEX)
+    param: str = Field(primary_key=True)
+    value: float = Field(primary_key=True)
+    system: str = Field(primary_key=True, sa_type=_Text)
+    code: str = Field(primary_key=True, sa_type=_Text)
+    number: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+
+
+class ClaimRow(Base, table=True):
+    """The condition under which a resource was created; its key lets two that race create one resource."""
+
+    __tablename__ = "claim"
+    criteria: str = Field(primary_key=True)  # SHA-256 of type and condition
+    number: int = Field(sa_type=BigInteger, index=True)
+
+
+class AnswerRow(Base, table=True):
+    """The answer to a transaction that carried an identifier; the same identifier gets it again."""
+
+    __tablename__ = "answer"
+    source: str = Field(primary_key=True)
+    body: str = Field(sa_type=Text)
+    at: int = Field(sa_type=BigInteger)
+
+
+class SecretRow(Base, table=True):
+    """A key of the room's own, shared by its replicas."""
+
+    __tablename__ = "secret"
+    name: str = Field(primary_key=True)
+    value: str
+
+
+INDEXES = (TokenRow, ReferenceRow, DateRow, StringRow, NumberRow)
