@@ -40,6 +40,10 @@ ENCAPSULATED = frozenset({
     "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81",  # JPEG-LS
     "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91",  # JPEG 2000
 })  # fmt: skip
+# MR Image Storage, Enhanced MR Image Storage, Legacy Converted Enhanced MR Image Storage
+MEASURABLE = frozenset({
+    "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4",
+})  # fmt: skip
 _PIXELS = 0x7FE00000  # from here on pixel data; header attributes have smaller tags
 _UNDEFINED = 0xFFFFFFFF
 _MEBI = 2**20
@@ -85,7 +89,7 @@ def header(path: str, limits: Json) -> Json:
             _check_uids(tags)
             frames, damage = [], None
             try:
-                _check_is_image(tags, body)
+                _check_is_image(tags, body, syntax == IMPLICIT)
                 _check_pixel_module(tags, limits)
                 frames = _frames(dataset, tags, limits)
                 _check_pixels(body, syntax, tags, len(frames))
@@ -209,13 +213,20 @@ def _check_uids(tags: Json) -> None:
             raise Bad(Code.ILLEGAL_UID, f"{keyword} is missing or is no legal UID", "Ask the sender to repair its UIDs.")
 
 
-def _check_is_image(tags: Json, body: BinaryIO) -> None:
-    """Tell objects without pixels (reports, presentation states) from images that lost theirs."""
-    if "Image Storage" in UID(tags["SOPClassUID"]).name or "Rows" in tags:
+def _check_is_image(tags: Json, body: BinaryIO, implicit: bool) -> None:
+    """Tell what this room never decodes (reports, segmentations, other modalities) from MR images; it still must be whole."""
+    if tags["SOPClassUID"] in MEASURABLE:
         return
-    if body.read(1):
-        raise Bad(Code.DAMAGED, "The object holds pixel data without an image header")
-    raise Bad(Code.NOT_SUITED, "The object is not an image", "Send the image series.")
+    here = body.tell()
+    head = body.read(12)
+    left = body.seek(0, io.SEEK_END) - here - 12
+    body.seek(here)
+    if len(head) == 12 and struct.unpack("<H", head[:2]) == (0x7FE0,):
+        length = struct.unpack("<I", head[4:8] if implicit else head[8:12])[0]
+        if length != _UNDEFINED and length > left + 4:
+            raise Bad(Code.DAMAGED, f"The pixel data is cut: it states {length} bytes, {left} are there")
+    name = UID(tags["SOPClassUID"]).name.removesuffix(" Storage")
+    raise Bad(Code.NOT_SUITED, f"It is no MR image ({name})", "Send the T1-weighted MR series of the head.")
 
 
 def _check_pixel_module(tags: Json, limits: Json) -> None:

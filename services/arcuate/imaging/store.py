@@ -1,0 +1,209 @@
+"""Queries of the imaging room; each takes the session of a running transaction."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from arcuate.imaging.domain import Instance, Person, instance_from_json, instance_to_json, persons_conflict
+from arcuate.imaging.spool import Spool, new_id
+from arcuate.imaging.tables import InstanceRow, MeasurementRow, StudyRow, work
+
+USED, CONFLICT, OTHER_PATIENT, DERIVED = "used", "conflict", "other-patient", "derived"
+RECEIVING, SETTLED = "receiving", "settled"
+COPY = "copy"
+SETTLE, MEASURE, SEND, EXPIRE = "settle", "measure", "send", "expire"
+
+IDENTITY_CONFLICT = "The images of this study state different patients"
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One object that is about to be noted."""
+
+    instance: Instance
+    file: str
+    source: str
+    received: datetime
+
+
+def note_arrival(session: Session, arrival: Arrival, quiet_s: float) -> str:
+    """Write down a received object and see to it that its study settles; returns its fate, `copy` when it stood already."""
+    study = _study_for(session, arrival)
+    if _same_bytes(session, arrival.instance):
+        return COPY
+    fate = _fate(session, study, arrival.instance)
+    _insert_instance(session, study.id, arrival, fate)
+    if fate == OTHER_PATIENT and study.conflict is None:
+        study.conflict = IDENTITY_CONFLICT
+    _reopen(session, study, arrival.received, quiet_s)
+    return fate
+
+
+def note_derived(session: Session, study_id: str, arrival: Arrival) -> bool:
+    """Write down an object that was made here; False when it stands already: a repeated run makes the same identifiers."""
+    taken = select(InstanceRow.id).where(InstanceRow.sop_uid == arrival.instance.sop_uid)
+    if session.exec(taken).first() is not None:
+        return False
+    _insert_instance(session, study_id, arrival, DERIVED)
+    return True
+
+
+def study_by_uid(session: Session, uid: str) -> StudyRow | None:
+    """Return the study of that Study Instance UID."""
+    return session.exec(select(StudyRow).where(StudyRow.uid == uid)).first()
+
+
+def study_by_record_id(session: Session, record_id: str) -> StudyRow | None:
+    """Return the study that stands in the record under that id."""
+    return session.exec(select(StudyRow).where(StudyRow.record_id == record_id)).first()
+
+
+def studies(session: Session, limit: int, offset: int = 0) -> list[StudyRow]:
+    """Return studies, latest first."""
+    query = select(StudyRow).order_by(col(StudyRow.last_received).desc(), col(StudyRow.id)).limit(limit).offset(offset)
+    return list(session.exec(query).all())
+
+
+def instances(session: Session, study_id: str, fates: Sequence[str] = (USED,)) -> list[InstanceRow]:
+    """Return a study's objects with one of these fates, in a stable order."""
+    query = (
+        select(InstanceRow)
+        .where(InstanceRow.study_id == study_id, col(InstanceRow.fate).in_(fates))
+        .order_by(col(InstanceRow.series_uid), col(InstanceRow.sop_uid))
+    )
+    return list(session.exec(query).all())
+
+
+def by_sop_uids(session: Session, sop_uids: Sequence[str]) -> list[InstanceRow]:
+    """Return the objects made here under these SOP Instance UIDs."""
+    query = select(InstanceRow).where(col(InstanceRow.sop_uid).in_(sop_uids), InstanceRow.fate == DERIVED)
+    return list(session.exec(query).all())
+
+
+def counts(session: Session, study_id: str) -> dict[str, int]:
+    """Return how many objects of a study have which fate."""
+    query = select(InstanceRow.fate, func.count()).where(InstanceRow.study_id == study_id).group_by(InstanceRow.fate)
+    return dict(session.exec(query).all())
+
+
+def parsed(row: InstanceRow, spool: Spool) -> Instance:
+    """Return the header facts that were read when the object came in."""
+    return instance_from_json(json.loads(row.header), str(spool.path(row.file)))
+
+
+def measurements(session: Session, study_id: str) -> list[MeasurementRow]:
+    """Return a study's finished measurements and refusals, latest first."""
+    query = (
+        select(MeasurementRow)
+        .where(MeasurementRow.study_id == study_id, col(MeasurementRow.finished).is_not(None))
+        .order_by(col(MeasurementRow.finished).desc())
+    )
+    return list(session.exec(query).all())
+
+
+def ask_measurement(session: Session, key: str, study_id: str, now: datetime) -> MeasurementRow:
+    """Return the measurement of that key; one that nobody has asked for yet is written down and enqueued."""
+    row = session.get(MeasurementRow, key)
+    if row is None:
+        row = MeasurementRow(key=key, study_id=study_id, asked=now)
+        session.add(row)
+        session.flush()
+        work.enqueue(session, MEASURE, now=now, keys=(f"measure:{study_id}",), payload={"key": key}, dedupe=f"measure:{key}")
+    return row
+
+
+def known_files(session: Session) -> set[str]:
+    """Return the names of all files that rows speak of."""
+    known = set(session.exec(select(InstanceRow.file)).all())
+    for row in session.exec(select(MeasurementRow)).all():
+        known |= {name for name in (row.gallery, row.picture) if name}
+    return known
+
+
+def expire(session: Session, before: datetime) -> list[str]:
+    """Forget the images of settled studies of which nothing has come since; returns the files to remove.
+
+    Measurements and their pictures stay.
+    """
+    files: list[str] = []
+    query = select(StudyRow).where(
+        col(StudyRow.last_received) < before, StudyRow.state == SETTLED, col(StudyRow.expired).is_(False)
+    )
+    for study in session.exec(query).all():
+        files += session.exec(select(InstanceRow.file).where(InstanceRow.study_id == study.id)).all()
+        session.execute(delete(InstanceRow).where(col(InstanceRow.study_id) == study.id))
+        study.expired = True
+        session.add(study)
+    return files
+
+
+def said_person(study: StudyRow) -> Person:
+    """Return whose images a study's first image said they are."""
+    number, issuer, name, birth = json.loads(study.said)["person"]
+    return (number, issuer, name, birth)
+
+
+def _study_for(session: Session, arrival: Arrival) -> StudyRow:
+    instance = arrival.instance
+    said = {
+        "person": list(instance.person),
+        **{k: instance.tags[k] for k in _SAID if k in instance.tags and k not in instance.dropped},
+    }
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    session.execute(
+        insert(StudyRow)
+        .values(
+            id=new_id(), uid=instance.study_uid, state=SETTLED, generation=0, said=json.dumps(said),
+            first_received=arrival.received, last_received=arrival.received, expired=False,
+        )
+        .on_conflict_do_nothing(index_elements=["uid"])
+    )  # fmt: skip
+    return session.exec(select(StudyRow).where(StudyRow.uid == instance.study_uid).with_for_update()).one()
+
+
+_SAID = ("PatientSex", "AccessionNumber", "StudyDate", "StudyTime", "StudyDescription", "StudyID")
+
+
+def _same_bytes(session: Session, instance: Instance) -> bool:
+    query = select(InstanceRow.id).where(InstanceRow.sop_uid == instance.sop_uid, InstanceRow.digest == instance.digest)
+    return session.exec(query).first() is not None
+
+
+def _fate(session: Session, study: StudyRow, instance: Instance) -> str:
+    if persons_conflict(said_person(study), instance.person):
+        return OTHER_PATIENT
+    taken = session.exec(select(InstanceRow.id).where(InstanceRow.sop_uid == instance.sop_uid)).first()
+    return CONFLICT if taken is not None else USED
+
+
+def _insert_instance(session: Session, study_id: str, arrival: Arrival, fate: str) -> None:
+    instance = arrival.instance
+    session.add(
+        InstanceRow(
+            id=new_id(), study_id=study_id, series_uid=instance.series_uid, sop_uid=instance.sop_uid, digest=instance.digest,
+            fate=fate, file=arrival.file, size=instance.size, header=json.dumps({**instance_to_json(instance), "path": ""}),
+            source=arrival.source, received=arrival.received,
+        )
+    )  # fmt: skip
+    session.flush()
+
+
+def _reopen(session: Session, study: StudyRow, now: datetime, quiet_s: float) -> None:
+    study.last_received, study.expired = now, False
+    if study.state == SETTLED:
+        study.state, study.generation = RECEIVING, study.generation + 1
+        enqueue_settling(session, study, now, quiet_s)
+    session.add(study)
+
+
+def enqueue_settling(session: Session, study: StudyRow, now: datetime, quiet_s: float) -> None:
+    """See to it that the study is looked at when it has been quiet for long enough."""
+    work.enqueue(
+        session, SETTLE, now=now, keys=(f"study:{study.id}",), payload={"study": study.id, "generation": study.generation},
+        due=now + timedelta(seconds=quiet_s), dedupe=f"settle:{study.id}:{study.generation}",
+    )  # fmt: skip

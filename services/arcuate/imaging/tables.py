@@ -1,0 +1,74 @@
+"""Tables of the imaging room."""
+
+from datetime import datetime
+
+from sqlalchemy import UniqueConstraint
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from arcuate.kernel.db import UtcDateTime
+from arcuate.kernel.work import WorkTable
+
+
+class Base(SQLModel, registry=registry()):
+    """Tables of this room."""
+
+
+class StudyRow(Base, table=True):
+    """One study as it was received.
+
+    `state` is `receiving` until no image has come for a while, then `settled`. `generation` counts how often a late image has
+    opened it again. `said` is what the images state of the person and the examination (JSON). `conflict` is why a person must
+    look at it before anybody uses it.
+    """
+
+    __tablename__ = "study"
+    id: str = Field(primary_key=True)
+    uid: str = Field(unique=True)
+    record_id: str | None = Field(default=None, index=True)
+    state: str
+    generation: int
+    said: str
+    conflict: str | None = None
+    released_by: str | None = None
+    first_received: datetime = Field(sa_type=UtcDateTime)
+    last_received: datetime = Field(sa_type=UtcDateTime, index=True)
+    expired: bool = False
+
+
+class InstanceRow(Base, table=True):
+    """One received or derived object; `file` is its name in the spool, never a name from outside.
+
+    `fate`: `used`; `conflict` (other bytes under a SOP Instance UID that stands already); `other-patient`; `derived` (made here).
+    """
+
+    __tablename__ = "instance"
+    __table_args__ = (UniqueConstraint("sop_uid", "digest"),)
+    id: str = Field(primary_key=True)
+    study_id: str = Field(foreign_key="study.id", index=True)
+    series_uid: str
+    sop_uid: str = Field(index=True)
+    digest: str
+    fate: str
+    file: str = Field(unique=True)
+    size: int
+    header: str
+    source: str
+    received: datetime = Field(sa_type=UtcDateTime)
+
+
+class MeasurementRow(Base, table=True):
+    """One measurement of one set of images by one set of models; `key` names both."""
+
+    __tablename__ = "measurement"
+    key: str = Field(primary_key=True)
+    study_id: str = Field(foreign_key="study.id", index=True)
+    asked: datetime = Field(sa_type=UtcDateTime)
+    finished: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    summary: str | None = None
+    refusal: str | None = None
+    gallery: str | None = None
+    picture: str | None = None
+
+
+work = WorkTable(Base.metadata)
