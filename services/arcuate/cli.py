@@ -42,7 +42,10 @@ def up(
 @app.command()
 def demo(
     data: DataDir = None,
-    exit_: Annotated[bool, typer.Option("--exit", help="End by itself with a summary; non-zero if a journey did not end as scripted.")] = False,
+    exit_: Annotated[
+        bool,
+        typer.Option("--exit", help="End with a summary; non-zero if a journey did not end as scripted."),
+    ] = False,
     port: Annotated[int | None, typer.Option(help="Port of the pages (default 8080).")] = None,
     mllp_port: Annotated[int | None, typer.Option(help="Port of HL7 over MLLP (default 2575).")] = None,
     dicom_port: Annotated[int | None, typer.Option(help="Port of DICOM C-STORE (default 11112).")] = None,
@@ -52,7 +55,9 @@ def demo(
     from arcuate.demo import run_demo
 
     settings = _house_settings(data or Path("data/demo"), port)
-    ended_well = asyncio.run(run_demo(settings, mllp_port=mllp_port, dicom_port=dicom_port, seed=seed, ends=exit_, console=console))
+    ended_well = asyncio.run(
+        run_demo(settings, mllp_port=mllp_port, dicom_port=dicom_port, seed=seed, ends=exit_, console=console)
+    )
     raise typer.Exit(0 if ended_well else 1)
 
 
@@ -132,7 +137,9 @@ def journal_export(folder: Path, data: DataDir = None) -> None:
 @app.command()
 def quantify(
     path: Annotated[Path, typer.Argument(help="A folder with one DICOM study, or a NIfTI file.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the results (default: beside the input, never inside it).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results (default: beside the input, never inside it).")
+    ] = None,
 ) -> None:
     """Measure a T1-weighted head: volumes as table and JSON; DICOM SEG and SR and a QC picture, or a label map."""
     from arcuate.programs import quantify_path
@@ -143,8 +150,13 @@ def quantify(
 @app.command()
 def train(
     name: Annotated[str, typer.Argument(help="Which model: attendance, waiting, brain-t1.")],
-    source: Annotated[Path | None, typer.Option("--from", help="Training data: a folder of label maps, or of a history as FHIR NDJSON.")] = None,
-    minutes: Annotated[float, typer.Option(help="How long the network is trained in this run; it goes on from its checkpoint.")] = 60.0,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Folder of label maps, or of a history (FHIR NDJSON)."),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(help="How long a network is trained now; it goes on from its checkpoint.")
+    ] = 60.0,
     seed: Annotated[int, typer.Option(help="Seed.")] = 7,
 ) -> None:
     """Train a model."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import timedelta
 from importlib import import_module
@@ -14,6 +15,8 @@ from pydantic_settings import BaseSettings
 from rich.console import Console
 
 from arcuate.house import ISSUER, ROOMS, House, HouseSettings, database_of, open_house, wait_until_ready
+from arcuate.imaging.oip_client import OipClient
+from arcuate.imaging.quantify import quantify
 from arcuate.kernel.auth import Principal, Role, tokens
 from arcuate.kernel.auth.roles import PEOPLE
 from arcuate.kernel.clock import Clock, SystemClock
@@ -64,7 +67,12 @@ async def running(
     listening = bind(settings.host, settings.port)
     async with open_house(settings, site, rooms=rooms, clock=clock, room_settings=room_settings) as house:
         config = uvicorn.Config(
-            house.app, lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False
+            house.app,
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=5,
+            server_header=False,
         )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -90,8 +98,12 @@ def bind(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        why = "is used by another program" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
-        raise Conflict(f"Port {port} on {host} {why}", todo="Stop that program, or choose another port with --port.") from error
+        why = (
+            "is used by another program" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
+        )
+        raise Conflict(
+            f"Port {port} on {host} {why}", todo="Stop that program, or choose another port with --port."
+        ) from error
     listening.listen(256)
     return listening
 
@@ -138,7 +150,8 @@ def script_token(settings: HouseSettings, role: str, lifetime: timedelta) -> str
 def _existing(settings: HouseSettings) -> None:
     if not (settings.data_dir / "keys").is_dir():
         raise NotFound(
-            f"No house has run with the data folder {settings.data_dir.resolve()}", todo="Start one with: arcuate up, or name its folder with --data."
+            f"No house has run with {settings.data_dir.resolve()}",
+            todo="Start one with: arcuate up, or name its folder with --data.",
         )
 
 
@@ -169,11 +182,33 @@ def journal_export(settings: HouseSettings, folder: Path) -> int:
         return journal.export(database, folder)
 
 
-async def quantify_path(path: Path, out: Path | None, console: Console) -> None:
-    """Measure a folder or file with the engine of this installation and print the volumes."""
-    from arcuate.imaging.quantify import quantify
+@contextlib.asynccontextmanager
+async def networks() -> AsyncIterator[OipClient]:
+    """Run the inference room for one command, as the house runs it, and yield a client to its networks."""
+    with tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
+        settings = HouseSettings(data_dir=Path(folder))
+        async with open_house(settings, SiteSettings(time_zone="UTC"), rooms=["access", "inference"]) as house:
+            await wait_until_ready(house)
+            yield OipClient(house.contexts["inference"].http)
 
-    raise NotImplementedError(quantify, path, out, console)
+
+async def quantify_path(path: Path, out: Path | None, console: Console) -> None:
+    """Measure a folder or file with the engine of this installation, print the volumes and write the results."""
+    configure_logging("ERROR", "console")
+    folder = out or Path(f"{path.resolve().name.removesuffix('.gz').removesuffix('.nii')}-arcuate")
+    async with networks() as infer:
+        with console.status("Measuring (about half a minute on two cores)"):
+            result = await quantify(path, folder, HouseSettings().models_dir, infer)
+    console.print(result.table())
+    for line in (
+        *result.measurement.warnings,
+        *(f"not measured: {code}: {why}" for code, why in result.measurement.absent.items()),
+    ):
+        console.print(line)
+    if result.dropped:
+        console.print(f"Left out of SEG and SR because the source's value is illegal: {', '.join(result.dropped)}")
+    for kind, file in result.files.items():
+        console.print(f"{kind:14} {file}")
 
 
 def all_settings() -> Iterator[tuple[str, list[SettingLine]]]:

@@ -1,0 +1,91 @@
+"""`arcuate train` and `arcuate evaluate`: which model is trained by which room, on what."""
+
+import asyncio
+import tempfile
+import tomllib
+from collections.abc import Callable
+from importlib import import_module, util
+from pathlib import Path
+
+from arcuate.house import HouseSettings
+from arcuate.kernel.errors import BadInput, Unavailable
+
+Say = Callable[[str], None]
+
+TABULAR = ("attendance", "waiting")
+NETWORKS = ("brain-finder", "brain-t1")
+_MONTHS = 18
+
+
+def train_model(name: str, source: Path | None, minutes: float, seed: int, say: Say) -> None:
+    """Train a model and write its folder under `models/`.
+
+    Args:
+        source: For networks a folder of label maps; for the others a history as FHIR NDJSON, or None for a synthetic one.
+
+    Raises:
+        BadInput: No such model, or no data.
+    """
+    models = HouseSettings().models_dir
+    if name in TABULAR:
+        with tempfile.TemporaryDirectory(prefix="arcuate-history-") as folder:
+            history = source or _synthetic_history(Path(folder), seed, say)
+            trainer = import_module(f"arcuate.scheduling.{name}_training")
+            say(f"Training {name}")
+            site = {} if source is None else {"site": source.name, "synthetic": False}
+            say(str(trainer.train(history, models / name, seed, **site)))
+    elif name in NETWORKS:
+        _need_torch()
+        if source is None:
+            raise BadInput(f"{name} is trained on label maps", todo="Name their folder with --from.")
+        from arcuate.inference.training.entry import train_model as train_network
+
+        say(f"{name} stands in {train_network(name, models, source, Path('.cache'), minutes, say)}")
+    else:
+        raise BadInput(f"There is no model {name!r}", todo=f"Models are: {', '.join(TABULAR + NETWORKS)}.")
+
+
+def evaluate_model(name: str, source: Path | None, seed: int, say: Say) -> None:
+    """Measure a model: networks on labelled scans (written into the card), the others on a history."""
+    models = HouseSettings().models_dir
+    if name in TABULAR:
+        with tempfile.TemporaryDirectory(prefix="arcuate-history-") as folder:
+            # Another seed than the training's: people and days that the model has not seen.
+            history = source or _synthetic_history(Path(folder), seed + 1, say)
+            say(str(import_module(f"arcuate.scheduling.{name}_training").evaluate(models / name, history, seed)))
+    elif name == "brain-t1":
+        if source is None:
+            raise BadInput("brain-t1 is measured on labelled scans", todo="Name their folder with --from.")
+        asyncio.run(_evaluate_network(source, models, say))
+    else:
+        raise BadInput(f"There is no evaluation for {name!r}", todo=f"Known: {', '.join(TABULAR)}, brain-t1.")
+
+
+async def _evaluate_network(source: Path, models: Path, say: Say) -> None:
+    from arcuate.imaging import evaluation
+    from arcuate.programs import networks
+
+    async with networks() as infer:
+        scores = await evaluation.evaluate(source, infer, models, say)
+    say(evaluation.table(scores))
+    say(f"Mean Dice by side {evaluation.mean_dice(scores):.3f}")
+    version = tomllib.loads((models / "brain-t1" / "model.toml").read_text(encoding="utf-8"))["version"]
+    evaluation.write_card(
+        models / "brain-t1" / "card.md", scores, str(version), f"arcuate evaluate brain-t1 --from {source.name}"
+    )
+
+
+def _synthetic_history(folder: Path, seed: int, say: Say) -> Path:
+    from arcuate.hospital.history import write_history
+    from arcuate.hospital.settings import HospitalSettings
+
+    written = write_history(folder, HospitalSettings(), seed, _MONTHS)
+    say(f"A synthetic history of {_MONTHS} months (seed {seed}): {dict(written.counts)}")
+    return folder
+
+
+def _need_torch() -> None:
+    if util.find_spec("torch") is None:
+        raise Unavailable(
+            "Training a network needs torch, which the default install leaves out", todo="Run: scripts/install --torch"
+        )
