@@ -9,7 +9,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification
 
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
-from arcuate.imaging.parsing_process import ENCAPSULATED, EXPLICIT, IMPLICIT
+from arcuate.imaging.headers import ENCAPSULATED, EXPLICIT, IMPLICIT
 from arcuate.imaging.receiving import IMPLEMENTATION, Receiver, file_head
 from arcuate.imaging.settings import ImagingSettings
 from arcuate.imaging.spool import Spool
@@ -50,6 +50,7 @@ class StoreScp:
         ae.require_calling_aet = s.senders.split()
         ae.maximum_associations = s.associations
         ae.network_timeout = ae.dimse_timeout = s.idle_s
+        ae.maximum_pdu_size = 131_072
         ae.acse_timeout = 30
         ae.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
