@@ -33,7 +33,9 @@ def opened(tmp_path: Path) -> Opened:
     async def open_one(models_dir: Path, settings: InferenceSettings | None = None) -> AsyncIterator[House]:
         home = HouseSettings(data_dir=tmp_path / "data", models_dir=models_dir)
         rooms = {"inference": settings or InferenceSettings(threads=1)}
-        async with open_house(home, SiteSettings(time_zone="Europe/Zurich"), rooms=["access", "inference"], room_settings=rooms) as house:
+        async with open_house(
+            home, SiteSettings(time_zone="Europe/Zurich"), rooms=["access", "inference"], room_settings=rooms
+        ) as house:
             yield house
 
     return open_one

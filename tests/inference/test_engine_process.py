@@ -29,7 +29,9 @@ def noise() -> np.ndarray:
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "graph.onnx"])
-async def test_a_model_whose_files_were_changed_is_disabled_and_says_why(opened: Opened, models: Path, file: str) -> None:
+async def test_a_model_whose_files_were_changed_is_disabled_and_says_why(
+    opened: Opened, models: Path, file: str
+) -> None:
     path = models / FINDER / file
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     async with opened(models) as house:
@@ -110,7 +112,9 @@ async def test_both_engines_answer_alike(models: Path) -> None:
     answers = []
     for engine in ("onnx", "torch"):
         engines = host(models, engine)
-        answers.append((await engines.infer(FINDER, {"image": noise()}, ["probabilities"]))["probabilities"].astype(int))
+        answers.append(
+            (await engines.infer(FINDER, {"image": noise()}, ["probabilities"]))["probabilities"].astype(int)
+        )
         await engines.stop()
     assert abs(answers[0] - answers[1]).max() <= 2
 

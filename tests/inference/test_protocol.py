@@ -15,7 +15,12 @@ from arcuate.kernel.errors import ArcuateError, BadInput
 
 URL = "/v2/models/brain-finder"
 SMALL = ModelDescription(
-    "small", "1", (TensorSpec("a", "FP32", (-1, 2)),), (TensorSpec("b", "UINT8", (-1, 2)), TensorSpec("c", "INT64", (2,))), {}, {}
+    "small",
+    "1",
+    (TensorSpec("a", "FP32", (-1, 2)),),
+    (TensorSpec("b", "UINT8", (-1, 2)), TensorSpec("c", "INT64", (2,))),
+    {},
+    {},
 )
 
 
@@ -54,7 +59,9 @@ def test_no_body_makes_anything_but_a_clear_error(raw: bytes, length: str | None
         assert str(error)
 
 
-@given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255)), min_size=1, max_size=5), st.booleans(), st.booleans())
+@given(
+    st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255)), min_size=1, max_size=5), st.booleans(), st.booleans()
+)
 def test_json_and_binary_answers_say_the_same(rows: list[tuple[int, int]], first: bool, second: bool) -> None:
     found = {"b": np.array(rows, np.uint8), "c": np.array([-5, 1 << 60], np.int64)}
     request = protocol.InferRequest("r", {}, {"b": first, "c": second})
@@ -80,7 +87,11 @@ def test_a_broken_frame_of_the_engine_is_noticed(head: bytes, tensors: bytes) ->
 
 
 def test_frames_carry_tensors_unchanged() -> None:
-    sent = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "none": np.zeros((0, 4), np.uint8), "one": np.array(7, np.int64)}
+    sent = {
+        "x": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "none": np.zeros((0, 4), np.uint8),
+        "one": np.array(7, np.int64),
+    }
     raw = b"".join(bytes(part) for part in framing.packed({"op": "infer"}, sent))
     head, size = framing.sizes(raw[: framing.PREFIX.size])
     start = framing.PREFIX.size

@@ -1,0 +1,62 @@
+"""What `arcuate train NAME` calls: go on from where the model's training stands, ship the best, keep the state with it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from arcuate.inference.training import checkpoint, labels, maps
+from arcuate.inference.training.export import export
+from arcuate.inference.training.phases import PLANS
+from arcuate.inference.training.train import HELD_OUT, Place, class_prior, train
+from arcuate.kernel.errors import BadInput
+
+KEPT = "checkpoint.safetensors"
+"""The state of a model's last phase, beside its weights: training goes on from it on any machine."""
+
+
+def train_model(
+    name: str, models_dir: Path, labelmaps: Path, cache: Path, minutes: float | None, say: Callable[[str], None]
+) -> Path:
+    """Trains `minutes` more (None: the plan's whole time), then writes models/NAME/; returns that folder.
+
+    `cache` keeps prepared label maps and checkpoints between runs; it may be deleted.
+
+    Raises:
+        BadInput: No such model, or no label maps.
+    """
+    if name not in PLANS:
+        raise BadInput(f"There is no training for {name!r}", todo=f"Known: {', '.join(PLANS)}.")
+    if not any(labelmaps.glob("*.nii.gz")):
+        raise BadInput(
+            "No label maps (*.nii.gz) here", where=str(labelmaps), todo="Name their folder with --labelmaps."
+        )
+    place = Place(labelmaps, cache / "labelmaps", cache / "training")
+    restore(name, models_dir, place, say)
+    train(name, place, minutes, say)
+    return ship(name, models_dir, place)
+
+
+def ship(name: str, models_dir: Path, place: Place) -> Path:
+    """Exports the best state so far and keeps the newest checkpoint beside it, without training."""
+    trained = maps.prepare(place.labelmaps, place.cache, labels.load())[:-HELD_OUT]
+    last = PLANS[name][-1]
+    folder = export(name, place, models_dir, class_prior(trained, last.network))
+    if place.checkpoint(last).exists():
+        shutil.copyfile(place.checkpoint(last), folder / KEPT)
+    return folder
+
+
+def restore(name: str, models_dir: Path, place: Place, say: Callable[[str], None]) -> None:
+    """Takes the checkpoint kept with the model where the cache has none as far."""
+    kept, last = models_dir / name / KEPT, PLANS[name][-1]
+    if not kept.exists():
+        return
+    stands = checkpoint.progress_of(kept)
+    here = place.checkpoint(last)
+    if here.exists() and checkpoint.progress_of(here).steps >= stands.steps:
+        return
+    here.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(kept, here)
+    say(f"{name}: going on from step {stands.steps}, {stands.seconds / 60:.0f} minutes so far")

@@ -1,0 +1,231 @@
+"""From volume to structures. The network here reads structures off a painted head, so that every error is one of space."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from arcuate.imaging.domain import NotMeasurable, RefusalCode
+from arcuate.imaging.segmentation import Segmentation, Volume, segment, working_frame
+
+LEVELS = {24: 0.1, 4: 0.2, 8: 0.4, 3: 0.5, 17: 0.6, 10: 0.7, 7: 0.8, 16: 0.9, 2: 1.0}
+"""Painted intensity of a structure (left number; the right one is painted alike, as in a real scan)."""
+
+RIGHT = {4: 43, 8: 47, 3: 42, 17: 53, 10: 49, 7: 46, 2: 41}
+CLASSES = sorted([0, *LEVELS, *RIGHT.values()])
+
+# Centre (RAS mm), radii (mm) and structure; later ones are painted over earlier ones. The left hippocampus is the larger one.
+SHAPES = [
+    ((0, 0, 0), (76, 92, 66), 24), ((-36, 0, 6), (34, 84, 56), 3), ((36, 0, 6), (34, 84, 56), 3),
+    ((-34, 0, 8), (26, 70, 44), 2), ((34, 0, 8), (26, 70, 44), 2), ((-14, 5, 14), (7, 30, 8), 4), ((14, 5, 14), (7, 30, 8), 4),
+    ((-12, -14, 0), (9, 14, 9), 10), ((12, -14, 0), (9, 14, 9), 10), ((-27, -20, -14), (10, 20, 9), 17), ((27, -20, -14), (7, 14, 7), 17),
+    ((-22, -60, -42), (20, 24, 20), 8), ((22, -60, -42), (20, 24, 20), 8), ((-22, -60, -42), (12, 15, 11), 7), ((22, -60, -42), (12, 15, 11), 7),
+    ((0, -28, -34), (10, 10, 24), 16),
+]  # fmt: skip
+
+
+@dataclass
+class Painted:
+    """A network that reads structures off their painted intensity, and sides off the half of the box."""
+
+    wrong: str = ""
+    calls: int = 0
+
+    async def __call__(self, model: str, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        image = inputs["image"][0, 0]
+        self.calls += 1
+        if model == "brain-finder":
+            brain = (image > 0.15) & (self.wrong != "no brain")
+            return {"probabilities": np.stack([~brain, brain])[None].astype(np.uint8) * 255}
+        # Between two structures an interpolated image passes through the levels of others: only even places are read.
+        even = ndimage.maximum_filter(image, 3) - ndimage.minimum_filter(image, 3) < 0.05
+        nearest = ndimage.distance_transform_edt(~even, return_distances=False, return_indices=True)
+        read = np.array([0, *LEVELS.values()])
+        codes = np.array([0, *LEVELS])[np.abs(image[tuple(nearest)][..., None] - read).argmin(-1)]
+        right = np.arange(image.shape[0])[:, None, None] >= image.shape[0] // 2
+        for left_label, right_label in RIGHT.items():
+            codes = np.where(right & (codes == left_label), right_label, codes)
+        found = np.stack([codes == label for label in CLASSES]).astype(np.uint8) * 255
+        if self.wrong == "nothing":
+            found[:] = 0
+            found[0] = 255
+        if self.wrong == "shape":
+            found = found[:, 1:]
+        if self.wrong == "no probabilities":
+            found[:] = 255
+        return {"probabilities": found[None]}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Descriptions of two models with the grids of this test."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, shape, voxel, classes in (
+        ("brain-finder", [56, 64, 72], 4.0, [0, 1]),
+        ("brain-t1", [80, 96, 80], 2.0, CLASSES),
+    ):
+        (folder / name).mkdir()
+        mirror = [[a, b] for a, b in RIGHT.items()] if len(classes) > 2 else []
+        (folder / name / "model.toml").write_text(
+            f'name = "{name}"\nversion = "1"\n[[inputs]]\nname = "image"\ndatatype = "FP32"\nshape = {[1, 1, *shape]}\n'
+            f'[[outputs]]\nname = "probabilities"\ndatatype = "UINT8"\nshape = {[1, len(classes), *shape]}\n'
+            f'[grid]\nvoxel_mm = {voxel}\nclasses = {classes}\nmirror = {mirror}\n[weights]\nfile = "w"\nsha256 = "0"\n'
+        )
+    return folder
+
+
+def scan(
+    affine: np.ndarray, shape: tuple[int, ...], mirrored: bool = False, move: tuple[float, ...] = (0, 0, 0)
+) -> Volume:
+    """The painted head on any grid; `mirrored` turns the head itself, left for right."""
+    voxels = np.indices(shape).reshape(3, -1)
+    world = (affine[:3, :3] @ voxels + affine[:3, 3:]).T - np.array(move)
+    if mirrored:
+        world[:, 0] *= -1
+    data = np.zeros(len(world), np.float32)
+    for centre, radii, label in SHAPES:
+        data[(((world - centre) / radii) ** 2).sum(1) <= 1] = LEVELS[label] * 800
+    return Volume(data.reshape(shape), affine)
+
+
+def grid(
+    turn: np.ndarray, spacing: tuple[float, ...], shape: tuple[int, ...], move: tuple[float, ...] = (0, 0, 0)
+) -> np.ndarray:
+    """An affine whose middle voxel lies at the middle of the head."""
+    affine = np.eye(4)
+    affine[:3, :3] = turn * np.array(spacing)
+    affine[:3, 3] = np.array(move) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine
+
+
+BOX = (100, 110, 90)
+UPRIGHT = np.eye(3)
+
+
+async def straight(models: Path) -> Segmentation:
+    return await segment(scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX), Painted(), models)
+
+
+async def test_sides_come_from_the_affine_alone(models: Path) -> None:
+    expected = await straight(models)
+    left, right = expected.ml("hippocampus", "left"), expected.ml("hippocampus", "right")
+    assert left and right and left > 1.6 * right
+    stored_left_to_right = grid(np.diag([-1.0, 1.0, 1.0]), (2, 2, 2), BOX)
+    again = await segment(scan(stored_left_to_right, BOX), Painted(), models)
+    assert again.ml("hippocampus", "left") == pytest.approx(left, rel=0.08)
+    assert again.ml("hippocampus", "right") == pytest.approx(right, rel=0.08)
+
+
+async def test_a_mirrored_head_gets_the_mirrored_answer(models: Path) -> None:
+    plain = await straight(models)
+    turned = await segment(scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX, mirrored=True), Painted(), models)
+    for volume in plain.volumes:
+        side = {"left": "right", "right": "left", "": ""}[volume.side]
+        assert turned.ml(volume.code, side) == pytest.approx(volume.ml, rel=0.03 if volume.ml > 50 else 0.1), volume
+    swap = np.arange(256)
+    for a, b in RIGHT.items():
+        swap[a], swap[b] = b, a
+    assert (swap[turned.labels[::-1]] == plain.labels).mean() > 0.995
+
+
+@pytest.mark.parametrize(
+    ("turn", "spacing", "shape"),
+    [
+        (np.eye(3)[:, [2, 0, 1]], (2, 2, 2), (90, 100, 110)),
+        (Rotation.from_euler("xyz", (8, -5, 6), degrees=True).as_matrix(), (2, 2, 2), (105, 115, 95)),
+        (Rotation.from_euler("xyz", (35, 10, -20), degrees=True).as_matrix(), (2, 2, 2), (120, 120, 120)),
+        (np.diag([-1.0, -1.0, 1.0]), (1.2, 1.2, 3.0), (160, 180, 60)),
+    ],
+    ids=["axes exchanged", "oblique", "very oblique", "anisotropic"],
+)
+async def test_any_orientation_and_voxel_gives_the_same_volumes(
+    models: Path, turn: np.ndarray, spacing: tuple[float, ...], shape: tuple[int, ...]
+) -> None:
+    expected = await straight(models)
+    far = (210.0, -180.0, 90.0)  # the origin of the world need not lie in the head
+    volume = scan(grid(turn, spacing, shape, far), shape, move=far)
+    found = await segment(volume, Painted(), models)
+    for code, side in (("cerebral-white-matter", "left"), ("cerebellum", "right"), ("brainstem", "")):
+        wanted = expected.ml(code, side)
+        assert found.ml(code, side) == pytest.approx(wanted, rel=0.2), (code, side)
+    left, right = found.ml("hippocampus", "left"), found.ml("hippocampus", "right")
+    assert left and right and left > 1.4 * right
+    assert found.labels.shape == volume.data.shape
+    painted_white = np.abs(volume.data - 800 * LEVELS[2]) < 1
+    labelled_white = np.isin(found.labels, [2, 41])
+    assert 2 * (painted_white & labelled_white).sum() / (painted_white.sum() + labelled_white.sum()) > 0.85
+
+
+def broken(volume: Volume, **changes: Any) -> Volume:
+    return Volume(changes.get("data", volume.data), changes.get("affine", volume.affine))
+
+
+async def test_volumes_that_cannot_be_measured_are_refused_with_the_reason(models: Path) -> None:
+    whole = scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX)
+    holes = whole.data.copy()
+    holes[3:5] = np.nan
+    flat = whole.affine.copy()
+    flat[:, 2] = 0
+    thick = whole.affine @ np.diag([1, 1, 5, 1])
+    for volume, code in (
+        (broken(whole, data=holes), RefusalCode.DAMAGED),
+        (broken(whole, data=np.zeros(BOX, np.float32)), RefusalCode.EMPTY),
+        (broken(whole, data=whole.data[:, :, 45]), RefusalCode.NOT_SUITED),
+        (broken(whole, data=whole.data[:, :, 40:52]), RefusalCode.NOT_SUITED),
+        (broken(whole, affine=thick), RefusalCode.NOT_SUITED),
+        (broken(whole, affine=flat), RefusalCode.ORIENTATION),
+        (broken(whole, affine=np.full((4, 4), np.nan)), RefusalCode.ORIENTATION),
+    ):
+        with pytest.raises(NotMeasurable) as refused:
+            await segment(volume, Painted(), models)
+        assert refused.value.refusal.code == code and refused.value.refusal.todo
+
+
+@pytest.mark.parametrize("wrong", ["no brain", "nothing", "shape", "no probabilities"])
+async def test_an_implausible_answer_is_never_passed_on(models: Path, wrong: str) -> None:
+    with pytest.raises(NotMeasurable) as refused:
+        await segment(scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX), Painted(wrong), models)
+    assert refused.value.refusal.code == RefusalCode.NOT_PLAUSIBLE
+
+
+async def test_half_a_brain_is_refused_or_warned_of(models: Path) -> None:
+    whole = scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX)
+    cut = Volume(whole.data[:, :70], whole.affine)
+    try:
+        found = await segment(cut, Painted(), models)
+    except NotMeasurable as refused:
+        assert refused.refusal.code == RefusalCode.NOT_PLAUSIBLE
+    else:
+        assert found.quality.touches_edge
+
+
+async def test_a_missing_model_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NotMeasurable) as refused:
+        await segment(scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX), Painted(), tmp_path)
+    assert refused.value.refusal.code == RefusalCode.NO_MODEL
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.floats(-180, 180), min_size=3, max_size=3), st.permutations(range(3)),
+    st.lists(st.sampled_from([-1.0, 1.0]), min_size=3, max_size=3), st.lists(st.floats(0.3, 7), min_size=3, max_size=3),
+)  # fmt: skip
+def test_the_working_axes_always_run_to_right_anterior_superior(
+    angles: list[float], order: list[int], signs: list[float], spacing: list[float]
+) -> None:
+    turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()[:, order] * signs
+    affine = np.eye(4)
+    affine[:3, :3] = turn * spacing
+    frame = working_frame(affine)
+    assert np.allclose(frame.turn.T @ frame.turn, np.eye(3), atol=1e-9) and np.linalg.det(frame.turn) > 0
+    assert (np.diag(frame.turn) > 0.9).all()
+    matrix, offset = frame.to_voxel(1.0, np.zeros(3))
+    world = affine[:3, :3] @ (matrix @ np.array([1.0, 2.0, 3.0]) + offset) + affine[:3, 3]
+    assert np.allclose(world, frame.turn @ [1.0, 2.0, 3.0])
