@@ -77,7 +77,7 @@ class FrameReader:
     """Cuts a stream into frames, whatever its segmentation (rows 001 to 005).
 
     A frame ends with `1C 0D`. `1C` without `0D` ends it when `0B` follows or the stream pauses (`pause`). `0B` inside a frame begins a
-    new one; the first is incomplete. Bytes outside frames are counted in `skipped`.
+    new one; the first is incomplete. Bytes outside frames are counted in `skipped`, frames in `frames_begun`.
 
     Args:
         processed: Largest frame in bytes that is kept in memory and processed.
@@ -98,6 +98,7 @@ class FrameReader:
         self._after = b""
         self._events: list[Event] = []
         self.skipped = 0
+        self.frames_begun = 0
 
     @property
     def begun(self) -> bool:
@@ -143,7 +144,7 @@ class FrameReader:
             self.skipped += len(data) - position
             return len(data)
         self.skipped += next_start - position
-        self._state = _State.INSIDE
+        self._begin()
         return next_start + 1
 
     def _inside(self, data: bytes, position: int, next_start: int) -> int:
@@ -157,6 +158,7 @@ class FrameReader:
         self._keep(data[position:stop])
         if next_start >= 0 and self._state is _State.INSIDE:
             self._drop()
+            self._begin()
             return next_start + 1
         return stop
 
@@ -167,7 +169,7 @@ class FrameReader:
             self._state = _State.OUTSIDE
         elif byte == VT:
             self._complete()
-            self._state = _State.INSIDE
+            self._begin()
         elif byte == b"\n" and not self._after:
             self._after = byte
         else:
@@ -176,6 +178,10 @@ class FrameReader:
             self._keep(FS + self._after)
             return position
         return position + 1
+
+    def _begin(self) -> None:
+        self._state = _State.INSIDE
+        self.frames_begun += 1
 
     def _keep(self, data: bytes) -> None:
         self._size += len(data)

@@ -1,0 +1,294 @@
+"""Builds the gateway: the MLLP door, its workers, and the web routes for integrators."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Request
+from prometheus_client import CollectorRegistry, Gauge
+from sqlmodel import Session
+from starlette.responses import Response
+
+from arcuate import gateway as package
+from arcuate.gateway import profile, service, store, views
+from arcuate.gateway.domain import State
+from arcuate.gateway.intake import Intake
+from arcuate.gateway.listener import Listener
+from arcuate.gateway.outgoing import compose, queue
+from arcuate.gateway.outgoing.compose import Composer
+from arcuate.gateway.outgoing.delivery import Delivery
+from arcuate.gateway.outgoing.sender import Sender
+from arcuate.gateway.service import Gateway
+from arcuate.gateway.settings import GatewaySettings
+from arcuate.gateway.tables import work
+from arcuate.kernel.auth import Role
+from arcuate.kernel.errors import BadInput, Json, NotFound
+from arcuate.kernel.fhir.client import FhirClient
+from arcuate.kernel.fhir.feed import FeedReader
+from arcuate.kernel.log import get_logger
+from arcuate.kernel.room import Room, RoomContext
+from arcuate.kernel.web import allow, create_app, principal_of, read_body, read_json
+from arcuate.kernel.work import Apply, Job, Worker
+
+INTEGRATORS = (Role.INTEGRATION, Role.ADMIN)
+READERS = (*INTEGRATORS, Role.QUALITY, Role.LEAD)
+_FEED = "feed"
+_TIDY_S = 5.0
+
+
+@dataclass
+class Parts:
+    """Everything that runs in the room; tests reach in here."""
+
+    context: RoomContext
+    settings: GatewaySettings
+    gateway: Gateway
+    intake: Intake
+    listener: Listener
+    mapper: Worker
+    sending: Worker
+    sender: Sender
+    composer: Composer
+    feed: FeedReader
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Open the door and the workers; at exit the door closes first, so that what it took is still mapped or stays in line."""
+        async with self.mapper.run(), self.sending.run():
+            self.tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tidy())]
+            try:
+                async with self.listener.open():
+                    yield
+            finally:
+                for task in self.tasks:
+                    task.cancel()
+                await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.sender.close()
+
+    def ready(self) -> str | None:
+        """Return why the gateway can't take messages, or None."""
+        if self.intake.storage_fault:
+            return f"The last message could not be stored: {self.intake.storage_fault}"
+        return None
+
+    async def drain(self) -> None:
+        """Do everything that is due now, until nothing is (tests, command line)."""
+        while True:
+            changes = [change async for change in self.feed.available()]
+            for change in changes:
+                await self.enqueue(change)
+            if not await self.mapper.drain() + await self.sending.drain() + len(changes):
+                return
+
+    async def enqueue(self, change: Any) -> None:
+        """Put a change of the record into the line of what may go out."""
+        if not self.composer.receivers or not compose.wanted(change):
+            return
+        now, name = self.context.clock.now(), f"{change.type}/{change.id}"
+        payload = {"type": change.type, "id": change.id, "version": change.version}
+        dedupe = f"{queue.COMPOSE}:{name}:{change.version}"
+
+        def write(session: Session) -> None:
+            work.enqueue(session, queue.COMPOSE, now=now, keys=(name,), payload=payload, dedupe=dedupe)
+
+        await self.context.database.write(write)
+        self.mapper.wake()
+
+    async def _follow(self) -> None:
+        async for change in self.feed:
+            await self.enqueue(change)
+
+    async def _tidy(self) -> None:
+        log = get_logger("gateway")
+        while True:
+            await self.context.clock.sleep(_TIDY_S)
+            try:
+                await service.tidy(self.context.database, self.context.clock)
+            except Exception as error:  # noqa: BLE001 - the edge of a background task: it goes on at the next turn
+                log.warning("tidying failed", error=type(error).__name__)
+
+
+async def open_room(context: RoomContext, settings: GatewaySettings | None = None) -> Room:
+    """Build the room."""
+    context.database.migrate(package)
+    parts = build(context, settings or GatewaySettings())
+    app = create_app(context, "Arcuate gateway", parts.ready)
+    app.state.parts = parts
+    _add_metrics(app.state.metrics, parts)
+    _add_journal_routes(app, parts)
+    _add_error_routes(app, parts)
+    return Room("gateway", ("/gateway",), app, parts.run, parts.ready)
+
+
+def build(context: RoomContext, settings: GatewaySettings) -> Parts:
+    """Wire the parts of the room."""
+    database, clock, zone = context.database, context.clock, context.site.zone
+    fhir = FhirClient(context.http, clock=clock)
+    profiles = profile.load(settings.profiles_dir)
+    spool_dir = context.data_dir / "spool"
+    gateway = Gateway(database, fhir, profiles, settings, clock, zone, spool_dir)
+    sender = Sender(database, settings, clock, settings.receivers)
+    composer = Composer(fhir, settings.receivers, clock, zone, context.site.site_name)
+    delivery = Delivery(database, fhir)
+    sending = Worker(
+        database, work, clock, {queue.SEND: sender.send}, lease_s=settings.send_timeout_s * 2 + 10,
+        parallel=max(1, len(settings.receivers)), name="gateway",
+    )  # fmt: skip
+
+    async def composed(job: Job) -> Apply | None:
+        written = await composer.compose(job)
+        sending.wake()
+        return written
+
+    handlers = {
+        store.MAP: gateway.map_message, store.MATCH: gateway.match, queue.COMPOSE: composed, queue.REPORT: delivery.tell,
+    }  # fmt: skip
+    mapper = Worker(database, work, clock, handlers, parallel=settings.parallel, name="gateway")
+    intake = Intake(database, profiles, settings, clock, zone, mapper.wake)
+
+    async def note(kind: str, peer: str, size: int, raw: bytes) -> None:
+        now = clock.now()
+        await database.write(lambda s: store.add_transport(s, now, peer, kind, size, raw))
+
+    listener = Listener(intake, settings, clock, spool_dir, note)
+    feed = FeedReader(
+        fhir, lambda: database.read(lambda s: store.cursor(s, _FEED)),
+        lambda value: database.write(lambda s: store.save_cursor(s, _FEED, value)), types=("DiagnosticReport", "Task"), clock=clock,
+    )  # fmt: skip
+    return Parts(context, settings, gateway, intake, listener, mapper, sending, sender, composer, feed)
+
+
+def _add_metrics(registry: CollectorRegistry, parts: Parts) -> None:
+    connections = Gauge("arcuate_mllp_connections", "Open HL7 connections.", registry=registry)
+    connections.set_function(lambda: len(parts.listener.connections))
+    incomplete = Gauge(
+        "arcuate_mllp_incomplete_frames", "Frames that began and did not end, since the start.", registry=registry
+    )
+    incomplete.set_function(lambda: parts.listener.counts["incomplete"])
+    down = Gauge("arcuate_receivers_down", "Receivers that do not answer.", registry=registry)
+    down.set_function(lambda: len(parts.sender.down))
+
+
+def _add_journal_routes(app: FastAPI, parts: Parts) -> None:
+    database = parts.context.database
+
+    @app.get("/gateway/journal", dependencies=[allow(*INTEGRATORS)])
+    async def journal(before: int | None = None, limit: int = 50, sender: str = "", state: str = "") -> Json:
+        return await database.read(lambda s: views.journal(s, before, limit, sender, state))
+
+    @app.get("/gateway/journal/{number}", dependencies=[allow(*INTEGRATORS)])
+    async def journal_row(number: int) -> Json:
+        return await database.read(lambda s: views.journal_item(s, number))
+
+    @app.get("/gateway/journal/{number}/raw", dependencies=[allow(*INTEGRATORS)])
+    async def journal_raw(request: Request, number: int) -> Response:
+        row = await database.read(lambda s: store.frame(s, number))
+        get_logger("gateway").info("journal content opened", number=number, by=principal_of(request).subject)
+        return Response(parts.gateway.raw_of(row), media_type="application/octet-stream")
+
+    @app.get("/gateway/connections", dependencies=[allow(*READERS)])
+    async def connections() -> Json:
+        now_open = Counter(one.address for one in parts.listener.connections)
+        senders = await database.read(lambda s: views.senders(s, now_open))
+        receivers = [await _receiver(parts, one.name) for one in parts.settings.receivers]
+        transport = await database.read(views.transport_counts)
+        return {
+            "door": {"port": parts.listener.port, "open": sum(now_open.values()), "fault": parts.ready()},
+            "senders": senders,
+            "receivers": receivers,
+            "transport": transport,
+        }
+
+    @app.get("/gateway/counts", dependencies=[allow(*Role)])
+    async def totals() -> Json:
+        states = await database.read(views.counts)
+        return {"messages": sum(states.values()), "states": states}
+
+
+async def _receiver(parts: Parts, name: str) -> Json:
+    line = await parts.context.database.read(lambda s: queue.line(s, name))
+    settings = next(one for one in parts.settings.receivers if one.name == name)
+    since = parts.sender.down.get(name)
+    return {
+        "receiver": name, "kind": settings.kind, "address": f"{settings.host}:{settings.port}",
+        "state": "does not answer" if since else "parked" if line.parked else "up", "down_since": views.instant(since),
+        "waiting": line.waiting, "parked": line.parked, "oldest": views.instant(line.oldest),
+        "last_acknowledged": views.instant(line.last_acknowledged),
+    }  # fmt: skip
+
+
+def _add_error_routes(app: FastAPI, parts: Parts) -> None:
+    database, clock = parts.context.database, parts.context.clock
+
+    @app.get("/gateway/errors", dependencies=[allow(*INTEGRATORS)])
+    async def errors(before: int | None = None, limit: int = 50, cause: str = "") -> Json:
+        await service.tidy(database, clock)
+        return await database.read(lambda s: views.errors(s, before, limit, cause))
+
+    @app.get("/gateway/errors/{item}", dependencies=[allow(*INTEGRATORS)])
+    async def error(request: Request, item: str) -> Json:
+        way, number = _item(item)
+        get_logger("gateway").info("error item opened", item=item, by=principal_of(request).subject)
+        if way == "out":
+            row = await database.read(lambda s: queue.load(s, number))
+            return {**views.outgoing_line(row), **views.content(row.raw, "")}
+        loaded = await database.read(lambda s: store.load(s, number))
+        raw = parts.gateway.bytes_of(loaded)
+        edited = views.content(loaded.message.edited, "") if loaded.message.edited else None
+        line = views.error_line(loaded.message, loaded.frame)
+        return {**line, **views.content(raw, loaded.message.location), "edited": edited}
+
+    @app.post("/gateway/errors/{item}/replay", dependencies=[allow(*INTEGRATORS)])
+    async def replay(request: Request, item: str) -> Json:
+        way, number = _item(item)
+        by, now = _who(request), clock.now()
+        edited = await _edited(request)
+        if way == "out":
+            if edited is not None:
+                raise BadInput("An outgoing message is not edited; mend what it was made from", where=item)
+            await database.write(lambda s: queue.replay(s, number, by, now))
+            parts.sending.wake()
+            return {"id": item, "state": queue.WAITING}
+        loaded = await database.read(lambda s: store.load(s, number))
+        keys = parts.intake.keys_of(edited or parts.gateway.bytes_of(loaded))
+        await database.write(lambda s: store.replay(s, number, edited, by, now, keys))
+        parts.mapper.wake()
+        return {"id": item, "state": State.WAITING}
+
+    @app.post("/gateway/errors/{item}/discard", dependencies=[allow(*INTEGRATORS)])
+    async def discard(request: Request, item: str) -> Json:
+        way, number = _item(item)
+        reason = str((await read_json(request)).get("reason") or "")
+        by, now = _who(request), clock.now()
+        act = queue.discard if way == "out" else store.discard
+        await database.write(lambda s: act(s, number, reason, by, now))
+        parts.sending.wake()
+        return {"id": item, "state": State.DISCARDED}
+
+
+def _item(text: str) -> tuple[str, int]:
+    way, _, number = text.partition("-")
+    if way not in ("in", "out") or not number.isdigit():
+        raise NotFound("There is no such item in the error queue", where=text[:40])
+    return way, int(number)
+
+
+def _who(request: Request) -> str:
+    principal = principal_of(request)
+    return principal.name or principal.subject
+
+
+async def _edited(request: Request) -> bytes | None:
+    """An edited copy of the message: the body as HL7 text (CR or line feeds between segments); empty for the received bytes."""
+    body = await read_body(request)
+    if not body.strip():
+        return None
+    if request.headers.get("content-type", "").startswith("application/json"):
+        raise BadInput("Send the edited message itself as text/plain, or no body", where="body")
+    if not body.lstrip().startswith(b"MSH"):
+        raise BadInput("An edited message begins with MSH", where="MSH")
+    return body.replace(b"\r\n", b"\r").replace(b"\n", b"\r")

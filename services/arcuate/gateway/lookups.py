@@ -1,0 +1,132 @@
+"""What the record holds of what a message names: searches by identifier, merges followed."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from arcuate.gateway.mapping.model import Standing, tokens
+from arcuate.gateway.mapping.plan import Needs
+from arcuate.kernel import codes
+from arcuate.kernel.errors import Json, NotFound
+from arcuate.kernel.fhir.bundle import reference_id
+from arcuate.kernel.fhir.client import FhirClient
+
+_MERGE_STEPS = 8
+_AT_ONCE = 40  # identifiers in one search
+
+
+async def look_up(
+    fhir: FhirClient, needs: Needs, cancels: Mapping[str, datetime], marks: Mapping[str, datetime]
+) -> Standing:
+    """Return what stands in the record.
+
+    Raises:
+        Unavailable: The record does not answer.
+    """
+    patients, *others = await asyncio.gather(
+        _search(fhir, "Patient", needs.patients),
+        *(_search(fhir, kind, wanted) for kind, wanted in needs.others.items()),
+    )
+    resources = dict(zip(needs.others, others, strict=True))
+    people = _People(fhir, {patient["id"]: patient for patient in patients})
+    await people.follow(patient["id"] for patient in patients)
+    await people.follow(_subjects(resources))
+    literal = {one: patient for patient in patients for one in tokens(patient) if one in needs.patients}
+    standing = Standing(
+        {one: people.who_counts(patient) for one, patient in literal.items()}, literal, people.successors(), resources, cancels,
+        marks,
+    )  # fmt: skip
+    appointments = resources.get("Appointment", [])
+    if appointments:
+        asked = await _asked(fhir, appointments)
+        standing = replace(standing, resources={**resources, "Task": asked})
+    return standing
+
+
+async def _search(fhir: FhirClient, kind: str, wanted: Sequence[str]) -> list[Json]:
+    found: dict[str, Json] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        values = ",".join(_escaped(one) for one in wanted[start : start + _AT_ONCE])
+        for resource in await fhir.search(kind, {"identifier": values}):
+            if resource.get("resourceType") == kind:
+                found.setdefault(resource["id"], resource)
+    return list(found.values())
+
+
+def _escaped(token: str) -> str:
+    """A token as search value: `\\`, `,`, `$` and a `|` inside the number are data (FHIR R4 3.1.1.5.7)."""
+    system, value = token.split("|", 1)
+    for sign in ("\\", ",", "$", "|"):
+        system, value = system.replace(sign, f"\\{sign}"), value.replace(sign, f"\\{sign}")
+    return f"{system}|{value}"
+
+
+def _subjects(resources: Mapping[str, Sequence[Json]]) -> list[str]:
+    """Ids of the patients whom the resources are about."""
+    found: list[str] = []
+    for resource in (one for listed in resources.values() for one in listed):
+        references = [resource.get("subject") or {}]
+        references += [
+            participant.get("actor") or {}
+            for participant in resource.get("participant", [])
+            if isinstance(participant, dict)
+        ]
+        found += [id for one in references if (id := reference_id(one, "Patient"))]
+    return found
+
+
+class _People:
+    """Patients by id, and who stands in for whom."""
+
+    def __init__(self, fhir: FhirClient, known: dict[str, Json]) -> None:
+        self._fhir, self._known = fhir, known
+
+    async def follow(self, ids: Iterable[str]) -> None:
+        """Read the patients of these ids and whoever they were merged into."""
+        wanted = set(ids)
+        for _ in range(_MERGE_STEPS):
+            missing = [one for one in wanted if one not in self._known]
+            for one, patient in zip(missing, await asyncio.gather(*map(self._read, missing)), strict=True):
+                self._known[one] = patient
+            wanted = {target for one in wanted if (target := _replaced_by(self._known[one]))}
+            if not wanted:
+                return
+
+    async def _read(self, id: str) -> Json:
+        try:
+            return await self._fhir.read("Patient", id)
+        except NotFound:
+            return {"resourceType": "Patient", "id": id}
+
+    def successors(self) -> dict[str, str]:
+        """Return who counts for each merged patient."""
+        found = {one: self.who_counts(patient)["id"] for one, patient in self._known.items()}
+        return {one: other for one, other in found.items() if one != other}
+
+    def who_counts(self, patient: Json) -> Json:
+        """Return the patient at the end of the merges."""
+        for _ in range(_MERGE_STEPS):
+            target = _replaced_by(patient)
+            if target is None or target not in self._known:
+                return patient
+            patient = self._known[target]
+        return patient
+
+
+def _replaced_by(patient: Json) -> str | None:
+    links = [link for link in patient.get("link", []) if link.get("type") == "replaced-by"]
+    return reference_id(links[0].get("other"), "Patient") if links else None
+
+
+async def _asked(fhir: FhirClient, appointments: Sequence[Json]) -> list[Json]:
+    """Open Tasks by which our pages asked the RIS for something about these appointments."""
+    focus = ",".join(f"Appointment/{one['id']}" for one in appointments)
+    query = {"focus": focus, "status": "requested,accepted"}
+    found = await fhir.search("Task", query)
+    return [task for task in found if _is_ask(task)]
+
+
+def _is_ask(task: Json) -> bool:
+    codings = (task.get("code") or {}).get("coding") or []
+    return any(coding.get("system") == codes.CS_ASK for coding in codings)

@@ -1,0 +1,60 @@
+"""Sending HL7 files over MLLP from the command line, one frame a file, each acknowledgement shown."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from arcuate.gateway import domain
+from arcuate.kernel.errors import Unavailable
+from arcuate.kernel.hl7v2 import ack, header
+from arcuate.kernel.hl7v2.message import split
+from arcuate.kernel.hl7v2.mllp import MllpClient, frame
+
+_ANSWER_S = 30.0
+_NO_ANSWER_S = 0.25  # how long to listen after what nobody answers
+
+
+async def send_files(paths: Sequence[Path], host: str, port: int, report: Callable[[str], None]) -> dict[str, int]:
+    """Send each file as one frame and report its acknowledgement; returns how many of each code.
+
+    Bytes go out as they stand; a file that holds framing bytes of its own is sent without another frame around it.
+    Acknowledgements, and messages that ask for no answer (MSH-15 and MSH-16 NE), are not waited for.
+
+    Raises:
+        Unavailable: Nobody listens there.
+    """
+    counts: Counter[str] = Counter()
+    async with MllpClient(host, port, _ANSWER_S) as client:
+        for path in paths:
+            content = path.read_bytes()
+            try:
+                code, words = await _send(client, content)
+            except Unavailable as error:
+                if not counts and "reached" in error.what:
+                    raise
+                code, words = "closed", error.what
+            counts[code] += 1
+            report(f"{code:9}  {path.name}{f'  {words}' if words else ''}")
+    return dict(counts)
+
+
+async def _send(client: MllpClient, content: bytes) -> tuple[str, str]:
+    framed = content.startswith(b"\x0b")
+    wire = content if framed else frame(content)
+    if framed and content.endswith(b"\x1c"):
+        wire += b"\r"
+    expected = _expects_answer(content.strip(b"\x0b\x1c\r\n") if framed else content)
+    answer = await client.exchange(wire, _ANSWER_S if expected else _NO_ANSWER_S)
+    if answer is None:
+        return ("no answer", "") if expected else ("none", "not to be answered")
+    said = ack.read(answer)
+    return (said.code, said.text) if said else ("unreadable", "")
+
+
+def _expects_answer(raw: bytes) -> bool:
+    heads = [header.read(one) for one in split(raw).messages]
+    if heads and all(domain.is_acknowledgement(one) for one in heads):
+        return False
+    first = header.read(raw)
+    silent = (b"NE", b"")
+    return first is None or not first.enhanced or first.field(15) not in silent or first.field(16) not in silent
