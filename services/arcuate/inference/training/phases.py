@@ -24,7 +24,7 @@ FINDER = Phase(
     "finder", "finder", Grid((56, 64, 72), 4.0),
     Range(contrast=0.4, stripped=0.25, rotation=12, shift=30, cut=0.35, whole_head=True), 2e-3, 10,
 )  # fmt: skip
-CORE = Phase("core", "core", Grid((40, 48, 40), 4.0), Range(), 2e-3, 22.5)
+CORE = Phase("core", "core", Grid((40, 48, 40), 4.0), Range(), 2e-3, 33)
 GROWN = Phase("grown", "grown", Grid((80, 96, 80), 2.0), Range(), 1.5e-3, 46)
 
 PLANS: dict[str, tuple[Phase, ...]] = {"brain-finder": (FINDER,), "brain-t1": (CORE, GROWN)}

@@ -1,0 +1,140 @@
+"""Training on a painted label map: what it must keep, whatever it learns. Needs the extra torch."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is an extra: pip install .[torch]")
+
+from arcuate.inference import store  # noqa: E402
+from arcuate.inference.engine_onnx import OnnxEngine  # noqa: E402
+from arcuate.inference.training import checkpoint, entry, labels, maps, phases  # noqa: E402
+from arcuate.inference.training import train as training  # noqa: E402
+from arcuate.inference.training.generator import Grid, Range, Renderer  # noqa: E402
+from arcuate.inference.training.loss import chosen_voxels, combined  # noqa: E402
+from arcuate.inference.training.network import Grown, new_core  # noqa: E402
+from arcuate.kernel.errors import BadInput  # noqa: E402
+
+GRID = Grid((40, 48, 40), 4.0)
+STILL = Range(stripped=0, rotation=0, scale=0, shift=0, elastic=0, bias=0, thick=0, blur=0, cut=0, gamma=0)
+
+
+@pytest.fixture(scope="module")
+def labelmaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three heads of boxes: a left and a right white matter, a hippocampus on the left only, CSF and bone round them."""
+    folder = tmp_path_factory.mktemp("labelmaps")
+    for number in range(3):
+        head = np.zeros((151, 180, 160), np.uint8)
+        head[5:146, 5:175, 5:155] = 215
+        head[10:141, 10:170, 10:150] = 24
+        head[15:75, 20:160, 20:140] = 2
+        head[75:135, 20:160, 20:140] = 41
+        head[30:50, 60:100, 40 : 60 + number] = 17
+        nib.save(nib.Nifti1Image(head, np.eye(4)), folder / f"map_{number}.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(labelmaps: Path, tmp_path_factory: pytest.TempPathFactory) -> list[maps.PreparedMap]:
+    return maps.prepare(labelmaps, tmp_path_factory.mktemp("cache"), labels.load())
+
+
+def test_every_class_has_a_partner_in_the_mirror() -> None:
+    scheme = labels.load()
+    assert len(scheme.classes) == 33 and scheme.classes[0] == 0
+    assert (scheme.swapped[scheme.swapped] == np.arange(33)).all()
+    swaps = {scheme.classes[k]: scheme.classes[int(scheme.swapped[k])] for k in range(33)}
+    assert swaps[17] == 53 and swaps[2] == 41 and swaps[16] == 16 and swaps[0] == 0
+
+
+def test_a_sample_keeps_left_on_the_left_also_in_the_mirror(prepared: list[maps.PreparedMap]) -> None:
+    renderer, scheme = Renderer(labels.load(), GRID), labels.load()
+    left, right = scheme.classes.index(2), scheme.classes.index(41)
+    seen = set()
+    for seed in range(8):
+        image, target = renderer.sample(prepared[0], STILL, torch.Generator().manual_seed(seed))
+        assert image.shape == (1, 1, *GRID.shape) and torch.isfinite(image).all()
+        x = torch.arange(GRID.shape[0], dtype=torch.float32)[:, None, None].expand(GRID.shape)
+        assert x[target == left].mean() < x[target == right].mean()
+        hippocampus = {label for label in (17, 53) if (target == scheme.classes.index(label)).any()}
+        seen |= hippocampus
+        assert len(hippocampus) == 1
+    assert seen == {17, 53}
+
+
+def test_image_and_labels_of_a_sample_lie_on_each_other(prepared: list[maps.PreparedMap]) -> None:
+    def unexplained(image: "torch.Tensor", target: "torch.Tensor") -> float:
+        inner = (slice(3, -3),) * 3
+        values, names = image[0, 0][inner].reshape(-1), target[inner].reshape(-1)
+        return sum(float(((values[names == k] - values[names == k].mean()) ** 2).sum()) for k in names.unique())
+
+    for voxel, shape in ((4.0, (40, 48, 40)), (2.0, (80, 96, 80))):
+        image, target = Renderer(labels.load(), Grid(shape, voxel)).sample(
+            prepared[0], STILL, torch.Generator().manual_seed(2)
+        )
+        here = unexplained(image, target)
+        for axis in range(3):
+            for step in (-1, 1):
+                assert here < unexplained(image, target.roll(step, axis)), (voxel, axis, step)
+
+
+def test_the_gradient_by_hand_is_the_gradient() -> None:
+    logits = torch.randn(40, 6, dtype=torch.float64, requires_grad=True)
+    target, importance = torch.randint(0, 5, (40,)), torch.rand(40, dtype=torch.float64) + 0.5
+    assert torch.autograd.gradcheck(lambda x: combined(x, target, importance), (logits,))
+
+
+def test_thinned_voxels_stand_for_all(prepared: list[maps.PreparedMap]) -> None:
+    _, target = Renderer(labels.load(), Grid((80, 96, 80), 2.0)).sample(
+        prepared[0], STILL, torch.Generator().manual_seed(1)
+    )
+    index, importance = chosen_voxels(target)
+    assert len(index) < 0.4 * target.numel()
+    for k in target.unique():
+        weight = float(importance[target.reshape(-1)[index] == k].sum())
+        assert weight == pytest.approx(float((target == k).sum()), rel=0.05)
+
+
+def test_a_grown_network_starts_where_its_core_ended() -> None:
+    core = new_core(5).eval()
+    image = torch.rand(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        expected = torch.nn.functional.interpolate(core(torch.nn.functional.avg_pool3d(image, 2)), scale_factor=2.0)
+        assert torch.allclose(Grown(core).eval()(image), expected, atol=1e-5)
+
+
+def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = phases.Phase("core", "core", Grid((16, 16, 16), 4.0), Range(), 1e-3, 1.0)
+    monkeypatch.setitem(phases.PLANS, "brain-t1", (core,))
+    told = phases.SHIPPED["brain-t1"]
+    monkeypatch.setitem(phases.SHIPPED, "brain-t1", phases.ShippedModel(told.task, told.population, (16, 16, 16), 4.0))
+    monkeypatch.setattr(training, "HELD_OUT", 1)
+    monkeypatch.setattr(entry, "HELD_OUT", 1)
+
+
+def test_training_ships_a_model_and_goes_on_elsewhere_from_what_lies_with_it(
+    labelmaps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_plan(monkeypatch)
+    said: list[str] = []
+    folder = entry.train_model("brain-t1", tmp_path / "models", labelmaps, tmp_path / "cache", 0.01, said.append)
+    state = store.models_in(tmp_path / "models")["brain-t1"]
+    assert state.ready and not store.hash_fault(folder, state.description)
+    engine = OnnxEngine(folder, state.description, 1)
+    found = engine.infer({"image": np.zeros((1, 1, 16, 16, 16), np.float32)}, ["probabilities"])["probabilities"]
+    assert found.shape == (1, 33, 16, 16, 16) and found.dtype == np.uint8
+    first = checkpoint.progress_of(folder / entry.KEPT)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 20e6
+
+    entry.train_model("brain-t1", tmp_path / "models", labelmaps, tmp_path / "another-cache", 0.01, said.append)
+    second = checkpoint.progress_of(folder / entry.KEPT)
+    assert second.steps > first.steps and any(f"going on from step {first.steps}" in line for line in said)
+
+
+def test_a_training_without_maps_or_of_an_unknown_model_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="label maps"):
+        entry.train_model("brain-t1", tmp_path, tmp_path, tmp_path, 1, print)
+    with pytest.raises(BadInput, match="no training"):
+        entry.train_model("heart", tmp_path, tmp_path, tmp_path, 1, print)
