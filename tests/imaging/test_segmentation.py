@@ -196,6 +196,13 @@ async def test_an_implausible_answer_is_never_passed_on(models: Path, wrong: str
     assert refused.value.refusal.code == RefusalCode.NOT_PLAUSIBLE
 
 
+async def test_a_structure_that_was_not_found_has_a_reason_instead_of_a_volume(models: Path) -> None:
+    found = await straight(models)
+    assert found.ml("amygdala", "left") is None and found.ml("amygdala") is None
+    assert "plausible" in found.not_measured["amygdala"]
+    assert {v.code for v in found.volumes}.isdisjoint(found.not_measured)
+
+
 async def test_half_a_brain_is_refused_or_warned_of(models: Path) -> None:
     whole = scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX)
     cut = Volume(whole.data[:, :70], whole.affine)

@@ -96,6 +96,8 @@ def stamp(made: Dataset, at: datetime) -> None:
     made.InstanceCreationTime = made.ContentTime = made.SeriesTime = at.strftime("%H%M%S")
     made.TimezoneOffsetFromUTC = at.strftime("%z") or "+0000"
     made.SpecificCharacterSet = "ISO_IR 192"
+    for equipment in made.get("ContributingEquipmentSequence", []):
+        equipment.ContributionDateTime = at.strftime("%Y%m%d%H%M%S%z")
 
 
 def encode(made: Dataset) -> bytes:

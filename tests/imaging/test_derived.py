@@ -1,0 +1,153 @@
+"""SEG and SR: legal for a strict verifier, and what is read back is what was measured."""
+
+import subprocess
+from collections.abc import Callable
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileDataset
+
+from arcuate.imaging import derived, structures
+from arcuate.imaging.derived import Measured, Model
+from arcuate.imaging.parsing import Parser
+from arcuate.imaging.seg import build_seg, present_parts, read_labels
+from arcuate.imaging.series import Choice, choose
+from arcuate.imaging.sr import build_sr, read_volumes
+from arcuate.kernel.codes import Laterality
+
+AT = datetime(2026, 3, 17, 10, 0, tzinfo=ZoneInfo("Europe/Zurich"))
+MODEL = Model("example-model", "1.0", "ab" * 32)
+
+
+def labels_of(choice: Choice) -> np.ndarray:
+    """An invented brain: one block a part, left ones on the patient's left."""
+    labels = np.zeros(choice.grid.shape, np.uint8)
+    parts = [p for p in structures.parts() if p.own_segment]
+    for k, part in enumerate(parts):
+        j = 2 + 2 * (k % 25)
+        i = {Laterality.LEFT: slice(34, 40), Laterality.RIGHT: slice(14, 20), None: slice(26, 28)}[part.side]
+        labels[i, j : j + 2, 20 + k % 4 : 24 + k % 4] = part.labels[0]
+    return labels
+
+
+def volumes() -> list[Measured]:
+    return [Measured(p.structure, p.side, round(1.2345 * (k + 1), 3)) for k, p in enumerate(structures.parts())]
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, write_phantom: Callable[..., Path]) -> tuple[Choice, np.ndarray, Dataset, Dataset]:
+    """Choice, labels, SEG and SR of a series whose header holds illegal values."""
+
+    def spoil(image: FileDataset, _number: int) -> None:
+        image.PatientAge = "042Y"
+
+    folder = write_phantom(tmp_path_factory.mktemp("spoilt"), spoil)
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"AS\x04\x00042Y", b"AS\x04\x0042  "))
+    with Parser() as parser:
+        choice = choose(parser.folder(folder))
+    labels, sources = labels_of(choice), derived.source_datasets(choice.grid)
+    seg = build_seg(choice.grid, sources, labels, MODEL, AT)
+    assert seg is not None
+    sr = build_sr(choice.grid, sources, seg, volumes(), MODEL, AT)
+    return choice, labels, dcmread(BytesIO(derived.encode(seg))), dcmread(BytesIO(derived.encode(sr)))
+
+
+Made = tuple[Choice, np.ndarray, Dataset, Dataset]
+
+
+@pytest.mark.parametrize("which", [2, 3])
+def test_the_verifier_finds_no_error(made: Made, which: int, dciodvfy: str, tmp_path: Path) -> None:
+    path = tmp_path / "object.dcm"
+    made[which].save_as(path)
+    said = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False).stderr
+    assert [line for line in said.splitlines() if line.startswith("Error")] == []
+
+
+def test_illegal_values_of_the_source_are_dropped_and_listed(made: Made) -> None:
+    choice, _, seg, sr = made
+    assert derived.dropped_values(choice.instances) == ("PatientAge breaks the form of a value of type AS",)
+    assert "PatientAge" not in seg
+    assert "PatientAge" not in sr
+    assert seg.PatientID == sr.PatientID == "PH-1"
+
+
+def test_labels_read_back_equal(made: Made) -> None:
+    choice, labels, seg, _ = made
+    positions = [s.frame.position or (0, 0, 0) for s in choice.grid.slices]
+    np.testing.assert_array_equal(labels, read_labels(seg, choice.grid.shape, positions))
+
+
+def test_volumes_read_back_equal_with_their_side(made: Made) -> None:
+    assert read_volumes(made[3]) == volumes()
+
+
+def test_left_in_the_segmentation_is_the_patients_left(made: Made) -> None:
+    """Segment by segment, by the positions that the SEG itself states: LPS x grows to the left."""
+    seg = made[2]
+    frames = seg.pixel_array
+    for item in seg.SegmentSequence:
+        modifiers = item.SegmentedPropertyTypeCodeSequence[0].get("SegmentedPropertyTypeModifierCodeSequence")
+        side = modifiers[0].CodeMeaning if modifiers else ""
+        wanted = [
+            k
+            for k, groups in enumerate(seg.PerFrameFunctionalGroupsSequence)
+            if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == item.SegmentNumber
+        ]
+        column = np.argwhere(frames[wanted])[:, 2].mean()
+        x = float(seg.PerFrameFunctionalGroupsSequence[wanted[0]].PlanePositionSequence[0].ImagePositionPatient[0]) + 3.0 * column
+        assert side == ("Left" if x > 3.5 else "Right" if x < -3.5 else ""), item.SegmentLabel
+
+
+def test_both_objects_belong_to_the_study_and_refer_to_its_images(made: Made) -> None:
+    choice, _, seg, sr = made
+    uids = {i.sop_uid for i in choice.instances}
+    assert seg.StudyInstanceUID == sr.StudyInstanceUID == choice.instances[0].study_uid
+    assert {i.ReferencedSOPInstanceUID for i in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence} <= uids
+    assert seg.SOPInstanceUID.encode() in derived.encode(sr)
+    assert seg.AccessionNumber == "ACC-PH-1"
+
+
+def test_the_report_names_language_device_and_algorithm(made: Made) -> None:
+    text = str(made[3])
+    for word in ("English", "example-model", "Device", "Imaging Measurement Report", "mL", "PRELIMINARY"):
+        assert word in text
+
+
+def test_the_same_measurement_makes_the_same_objects_byte_for_byte(made: Made) -> None:
+    choice, labels, seg, sr = made
+    sources = derived.source_datasets(choice.grid)
+    again = build_seg(choice.grid, sources, labels, MODEL, AT)
+    assert again is not None
+    assert dcmread(BytesIO(derived.encode(again))) == seg
+    assert dcmread(BytesIO(derived.encode(build_sr(choice.grid, sources, again, volumes(), MODEL, AT)))) == sr
+
+
+def test_another_model_makes_another_object(made: Made) -> None:
+    other = Model("example-model", "1.1", "cd" * 32)
+    assert derived.run_facts(made[0].grid, MODEL) != derived.run_facts(made[0].grid, other)
+
+
+def test_an_empty_segmentation_makes_no_object(made: Made) -> None:
+    choice, labels, _, _ = made
+    assert build_seg(choice.grid, derived.source_datasets(choice.grid), np.zeros_like(labels), MODEL, AT) is None
+
+
+def test_every_part_with_a_segment_is_present(made: Made) -> None:
+    assert {p.key for p in present_parts(made[1])} == {p.key for p in structures.parts() if p.own_segment}
+
+
+def test_structure_codes_are_members_of_their_context_groups() -> None:
+    """CID 7140 for volumes, CID 7153 for segments, where the part has a code there (`structures.toml`)."""
+    from pydicom.sr.codedict import codes
+
+    volumes_group = {(getattr(codes.cid7140, n).value, getattr(codes.cid7140, n).meaning) for n in codes.cid7140.dir()}
+    assert {(p.volume.value, p.volume.meaning) for p in structures.parts()} <= volumes_group
+    segments = {getattr(codes.cid7153, n).value for n in codes.cid7153.dir()}
+    outside = {p.structure for p in structures.parts() if p.own_segment and p.segment.value not in segments}
+    assert outside == {"ventral-diencephalon", "cerebellar-cortex"}
