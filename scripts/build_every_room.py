@@ -15,7 +15,9 @@ async def main(folder: Path) -> None:
     settings = HouseSettings(data_dir=folder)
     async with open_house(settings, SiteSettings(), room_settings=ports(0, 0)) as house:
         for name in ROOMS:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(house.rooms[name].app), base_url="http://house") as http:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(house.rooms[name].app), base_url="http://house"
+            ) as http:
                 answer = (await http.get("/health")).json()
             assert answer == {"status": "alive", "room": name}, answer
         async with httpx.AsyncClient(transport=HouseTransport(house), base_url="http://house") as http:

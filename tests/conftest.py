@@ -65,6 +65,12 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
+def caddy() -> str:
+    """The reverse proxy of the deployment."""
+    return program("caddy", "caddy")
+
+
+@pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A private PostgreSQL cluster on a socket of its own; yields its URL without a database name."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))

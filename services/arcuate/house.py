@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -196,7 +196,7 @@ async def open_house(
     clock = clock or SystemClock()
     async with contextlib.AsyncExitStack() as stack:
         if not settings.database_url:  # replicas on PostgreSQL share work by leases instead
-            stack.enter_context(_locked(settings.data_dir, rooms))
+            stack.enter_context(locked(settings.data_dir, rooms))
         house = House(settings)
         transport = HouseTransport(house)
         stack.push_async_callback(transport.aclose)
@@ -261,7 +261,7 @@ def _key_source(transport: HouseTransport) -> Any:
 
 
 @contextlib.contextmanager
-def _locked(data_dir: Path, rooms: Sequence[str]) -> Any:
+def locked(data_dir: Path, rooms: Sequence[str]) -> Iterator[None]:
     """Hold the data folder: the whole house one lock, a single room its own."""
     data_dir.mkdir(parents=True, exist_ok=True)
     names = ["house.lock"] if len(rooms) > 1 else [f"{rooms[0]}.lock"]

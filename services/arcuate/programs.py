@@ -38,7 +38,7 @@ async def run_house(
         if "access" in house.rooms and first_start:
             say(f"Address       {settings.address}")
             say(f"Data          {settings.data_dir.resolve()}")
-            say(f"Sign in once  {await _new_link(house, settings)}")
+            say(f"Sign in once  {await new_link(house, settings)}")
         elif len(rooms) > 1:
             say(f"Address       {settings.address}   (arcuate signin prints a sign-in link)")
         say("ready")
@@ -108,7 +108,8 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def _new_link(house: House, settings: HouseSettings) -> str:
+async def new_link(house: House, settings: HouseSettings) -> str:
+    """Return a one-time sign-in link of the first administrator."""
     from arcuate.access import service
 
     access = house.rooms["access"].app.state.access

@@ -1,0 +1,105 @@
+"""`make bench`: the HL7 door against a C program that does nothing but store and acknowledge, in one run.
+
+Only the ratio means something: both sides share the machine, the disc and the minute. The tools of the limits folder (a load
+generator and the smallest sink) are compiled into `build/bench`; the folder is named by ARCUATE_SHARED, or lies beside the checkout.
+"""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LIMITS = Path(os.environ.get("ARCUATE_SHARED", ROOT.parent / "shared")) / "tools" / "limits"
+BUILT = ROOT / "build" / "bench"
+CONNECTIONS = (1, 8, 32)
+SECONDS = 3
+ROUNDS = 3
+
+
+def main() -> int:
+    """Measure and print; 0 unless an answer was wrong or lost."""
+    if not LIMITS.is_dir():
+        print("The limits to measure against are not beside this checkout (ARCUATE_SHARED names another place).")
+        return 0
+    BUILT.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["make", "-s", "-C", str(LIMITS), f"B={BUILT}"], check=True)
+    found: dict[tuple[str, int], list[float]] = {}
+    with _sink() as sink, _gateway() as gateway:
+        for _ in range(ROUNDS):  # interleaved, so that both see the same machine
+            for name, port in (("limit", sink), ("arcuate", gateway)):
+                for connections in CONNECTIONS:
+                    found.setdefault((name, connections), []).append(_load(port, connections))
+    print("| connections | smallest program, msg/s | Arcuate, msg/s | Arcuate in per cent of it |")
+    print("|---:|---:|---:|---:|")
+    for connections in CONNECTIONS:
+        limit, ours = (max(found[name, connections]) for name in ("limit", "arcuate"))
+        print(f"| {connections} | {limit:,.0f} | {ours:,.0f} | {100 * ours / limit:.1f} |")
+    print(f"Best of {ROUNDS} rounds of {SECONDS} s each; every message durable before its AA on both sides.")
+    return 0
+
+
+def _load(port: int, connections: int) -> float:
+    command = [str(BUILT / "mllp_load"), "--file", str(LIMITS / "messages.hl7"), "--port", str(port)]
+    done = subprocess.run(
+        [*command, "--conns", str(connections), "--seconds", str(SECONDS)], check=True, capture_output=True, text=True
+    )
+    rate = re.search(r"([\d,.]+)\s*msg/s|msgs?_per_s\D+([\d.]+)", done.stdout)
+    if rate is None:
+        raise SystemExit(f"The load generator's output is not understood:\n{done.stdout[-600:]}")
+    return float((rate.group(1) or rate.group(2)).replace(",", ""))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _sink() -> Iterator[int]:
+    port = _free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [BUILT / "mllp_sink", "--port", str(port), "--mode", "group", "--log", f"{folder}/journal"]
+        )
+        try:
+            _until_open(port)
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def _gateway() -> Iterator[int]:
+    port, web = _free_port(), _free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "ARCUATE_TIME_ZONE": "Europe/Zurich", "ARCUATE_GATEWAY_PORT": str(port)}
+        command = [sys.executable, "-m", "arcuate", "serve", "gateway", "--data", folder, "--port", str(web)]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            _until_open(port)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _until_open(port: int) -> None:
+    for _ in range(600):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"Nothing listens on port {port}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Arcuate: one imaging order, from the moment it is placed to a signed report."""

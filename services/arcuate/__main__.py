@@ -1,0 +1,5 @@
+"""`python -m arcuate`."""
+
+from arcuate.cli import main
+
+main()
