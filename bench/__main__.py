@@ -4,8 +4,8 @@ Only the ratio means something: both sides share the machine, the disc and the m
 generator and the smallest sink) are compiled into `build/bench`; the folder is named by ARCUATE_SHARED, or lies beside the checkout.
 """
 
+import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -48,12 +48,15 @@ def main() -> int:
 def _load(port: int, connections: int) -> float:
     command = [str(BUILT / "mllp_load"), "--file", str(LIMITS / "messages.hl7"), "--port", str(port)]
     done = subprocess.run(
-        [*command, "--conns", str(connections), "--seconds", str(SECONDS)], check=True, capture_output=True, text=True
+        [*command, "--conns", str(connections), "--seconds", str(SECONDS), "--json"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
-    rate = re.search(r"([\d,.]+)\s*msg/s|msgs?_per_s\D+([\d.]+)", done.stdout)
-    if rate is None:
-        raise SystemExit(f"The load generator's output is not understood:\n{done.stdout[-600:]}")
-    return float((rate.group(1) or rate.group(2)).replace(",", ""))
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    if answer["nak"] or answer["wrong"]:
+        raise SystemExit(f"Negative or wrong answers: {answer}")
+    return float(answer["msg_per_s"])
 
 
 def _free_port() -> int:
