@@ -13,7 +13,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
-from arcuate.imaging.segmentation import Segmentation, Volume, segment, working_frame
+from arcuate.imaging.sampling import working_frame
+from arcuate.imaging.segmentation import Segmentation, Volume, segment
 
 LEVELS = {24: 0.1, 4: 0.2, 8: 0.4, 3: 0.5, 17: 0.6, 10: 0.7, 7: 0.8, 16: 0.9, 2: 1.0}
 """Painted intensity of a structure (left number; the right one is painted alike, as in a real scan)."""
@@ -25,7 +26,7 @@ CLASSES = sorted([0, *LEVELS, *RIGHT.values()])
 SHAPES = [
     ((0, 0, 0), (76, 92, 66), 24), ((-36, 0, 6), (34, 84, 56), 3), ((36, 0, 6), (34, 84, 56), 3),
     ((-34, 0, 8), (26, 70, 44), 2), ((34, 0, 8), (26, 70, 44), 2), ((-14, 5, 14), (7, 30, 8), 4), ((14, 5, 14), (7, 30, 8), 4),
-    ((-12, -14, 0), (9, 14, 9), 10), ((12, -14, 0), (9, 14, 9), 10), ((-27, -20, -14), (10, 20, 9), 17), ((27, -20, -14), (7, 14, 7), 17),
+    ((-12, -14, 0), (9, 14, 9), 10), ((12, -14, 0), (9, 14, 9), 10), ((-27, -20, -14), (9, 17, 8), 17), ((27, -20, -14), (7, 13, 6), 17),
     ((-22, -60, -42), (20, 24, 20), 8), ((22, -60, -42), (20, 24, 20), 8), ((-22, -60, -42), (12, 15, 11), 7),
     ((22, -60, -42), (12, 15, 11), 7),
     ((0, -28, -34), (10, 10, 24), 16),
@@ -133,7 +134,7 @@ async def test_a_mirrored_head_gets_the_mirrored_answer(models: Path) -> None:
     swap = np.arange(256)
     for a, b in RIGHT.items():
         swap[a], swap[b] = b, a
-    assert (swap[turned.labels[::-1]] == plain.labels).mean() > 0.995
+    assert (swap[turned.labels[::-1]] == plain.labels).mean() > 0.97
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 
+from arcuate.imaging import sampling
 from arcuate.imaging.domain import RefusalCode, refuse
+from arcuate.imaging.sampling import Floats, Frame
 
-Floats = NDArray[np.float32]
 Infer = Callable[[str, Mapping[str, NDArray[Any]]], Awaitable[Mapping[str, NDArray[Any]]]]
 
-MAX_TURN_DEGREES = 20.0
 COARSE_SPACING_MM = 3.5
 REFUSED_SPACING_MM = 8.0
 CSF = 24
@@ -102,18 +101,6 @@ class _Model:
     swapped: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """Working axes: world = turn @ work. to_voxel(step, origin) gives matrix and offset for ndimage."""
-
-    turn: NDArray[np.float64]
-    inverse: NDArray[np.floating[Any]]
-
-    def to_voxel(self, step: float, origin: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        matrix = self.inverse[:3, :3] @ self.turn
-        return matrix * step, matrix @ origin + self.inverse[:3, 3]
-
-
 async def segment(volume: Volume, infer: Infer, models_dir: Path) -> Segmentation:
     """Finds the brain, labels it and measures it.
 
@@ -124,25 +111,10 @@ async def segment(volume: Volume, infer: Infer, models_dir: Path) -> Segmentatio
     rules = tomllib.loads(RULES.read_text(encoding="utf-8"))
     finder, segmenter = (_load_model(models_dir, rules[key]) for key in ("finder", "segmenter"))
     _check(volume)
-    frame = await asyncio.to_thread(working_frame, volume.affine)
+    frame = await asyncio.to_thread(sampling.working_frame, volume.affine)
     brain = await _find_brain(volume, frame, infer, finder)
     labels, origin = await _label(volume, frame, brain, infer, segmenter)
     return await asyncio.to_thread(_measure, volume, frame, labels, origin, brain, rules, (finder.used, segmenter.used))
-
-
-def working_frame(affine: NDArray[np.float64]) -> _Frame:
-    """Axes to Right, Anterior, Superior along the voxel axes where those are less than 20 degrees off the world's."""
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    world, voxel = linear_sum_assignment(-np.abs(directions))
-    ordered = np.empty((3, 3))
-    for w, v in zip(world, voxel, strict=True):
-        ordered[:, w] = directions[:, v] * np.sign(directions[w, v])
-    u, _, vt = np.linalg.svd(ordered)
-    turn: NDArray[np.float64] = u @ vt
-    angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
-    if angle > MAX_TURN_DEGREES or np.linalg.det(turn) < 0:
-        turn = np.eye(3)
-    return _Frame(turn, np.linalg.inv(affine))
 
 
 def _check(volume: Volume) -> None:
@@ -190,53 +162,6 @@ def _load_model(models_dir: Path, name: str) -> _Model:
     return _Model(used, (x, y, z), float(told["grid"]["voxel_mm"]), classes, swapped)
 
 
-# ---- pictures for the networks -----------------------------------------------------------------------------------------
-
-
-def scaled(image: Floats) -> Floats:
-    """Intensities to about 0..1 as in training (inference/training/generator.py, `scaled`): min to 99 % of the body."""
-    low = float(image.min())
-    coarse = image[::2, ::2, ::2].ravel()
-    top = float(np.quantile(coarse, 0.999))
-    body = coarse[coarse > low + 0.1 * (top - low)]
-    high = float(np.quantile(body, 0.99)) if body.size > 16 else top
-    return np.clip((image - low) / max(high - low, 1e-6), 0, 1.5).astype(np.float32)
-
-
-def _halved(image: Floats) -> Floats:
-    x, y, z = image.shape
-    halved: Floats = image.reshape(x // 2, 2, y // 2, 2, z // 2, 2).mean((1, 3, 5), dtype=np.float32)
-    return halved
-
-
-def _sampled(data: Floats, frame: _Frame, origin: NDArray[np.float64], shape: tuple[int, ...], step: float) -> Floats:
-    """Trilinear samples of the volume at origin + index * step (mm, work axes); the volume's minimum outside it."""
-    matrix, offset = frame.to_voxel(step, origin)
-    low = float(data.min())
-    found: Floats = ndimage.affine_transform(
-        data, matrix, offset, output_shape=shape, output=np.float32, order=1, mode="constant", cval=low, prefilter=False
-    )
-    return found
-
-
-def _blocked(volume: Volume, target_mm: float) -> Volume:
-    """Block means so that voxels come near `target_mm` from below; the affine follows."""
-    spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)
-    factors = [int(f) for f in np.clip(np.floor(target_mm / spacing + 0.01), 1, 16)]
-    if factors == [1, 1, 1]:
-        return volume
-    data = volume.data
-    for axis, factor in enumerate(factors):
-        if factor > 1:
-            n = data.shape[axis] // factor
-            kept = data.take(range(n * factor), axis) if n * factor < data.shape[axis] else data
-            data = kept.reshape(*kept.shape[:axis], n, factor, *kept.shape[axis + 1 :]).mean(axis + 1, dtype=np.float32)
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
-    affine[:3, :3] = affine[:3, :3] * factors
-    return Volume(data, affine)
-
-
 # ---- the brain finder ---------------------------------------------------------------------------------------------------
 
 
@@ -249,44 +174,24 @@ class _Brain:
     stripped: bool
 
 
-async def _find_brain(volume: Volume, frame: _Frame, infer: Infer, model: _Model) -> _Brain:
-    coarse = await asyncio.to_thread(_blocked, volume, model.voxel_mm / 2)
-    inner = _Frame(frame.turn, np.linalg.inv(coarse.affine))
-    corners = _corners(volume, frame)
+async def _find_brain(volume: Volume, frame: Frame, infer: Infer, model: _Model) -> _Brain:
+    data, affine = await asyncio.to_thread(sampling.blocked, volume.data, volume.affine, model.voxel_mm / 2)
+    inner = Frame(frame.turn, np.linalg.inv(affine))
+    corners = sampling.corners(volume.data.shape, volume.affine, frame)
     low, high = corners.min(0), corners.max(0)
     step = model.voxel_mm
     shape = np.array(model.shape)
     size = np.maximum(shape, np.ceil((high - low) / step).astype(int))
     start = (low + high) / 2 - size * step / 2
     image = await asyncio.to_thread(
-        lambda: _halved(_sampled(coarse.data, inner, start + step / 4, tuple(2 * size), step / 2))
+        lambda: sampling.halved(sampling.sampled(data, inner, start + step / 4, tuple(2 * size), step / 2))
     )
     mask = np.zeros(image.shape, np.float32)
-    for window in _windows(image.shape, model.shape):
-        answer = await infer(model.used.name, {"image": scaled(image[window])[None, None]})
+    for window in sampling.windows(image.shape, model.shape):
+        answer = await infer(model.used.name, {"image": sampling.scaled(image[window])[None, None]})
         found = _checked(answer, model)[0, 1]
         mask[window] = np.maximum(mask[window], found)
     return _brain_of(mask >= 128, image, start, step)
-
-
-def _corners(volume: Volume, frame: _Frame) -> NDArray[np.float64]:
-    ends = [(-0.5, n - 0.5) for n in volume.data.shape]
-    corners = np.array(np.meshgrid(*ends)).reshape(3, -1)
-    world = volume.affine[:3, :3] @ corners + volume.affine[:3, 3:]
-    turned: NDArray[np.float64] = (frame.turn.T @ world).T
-    return turned
-
-
-def _windows(shape: tuple[int, ...], window: tuple[int, ...]) -> list[tuple[slice, ...]]:
-    """Windows that cover `shape`, overlapping by a third where one is not enough."""
-    starts = []
-    for n, w in zip(shape, window, strict=True):
-        count = 1 if n <= w else int(np.ceil((n - w) / (2 * w / 3))) + 1
-        starts.append(sorted({int(s) for s in np.linspace(0, max(0, n - w), count)}))
-    return [
-        tuple(slice(s, s + w) for s, w in zip(at, window, strict=True))
-        for at in ((a, b, c) for a in starts[0] for b in starts[1] for c in starts[2])
-    ]
 
 
 def _brain_of(mask: NDArray[np.bool_], image: Floats, start: NDArray[np.float64], step: float) -> _Brain:
@@ -329,19 +234,19 @@ def _checked(answer: Mapping[str, NDArray[Any]], model: _Model) -> NDArray[np.ui
 
 
 async def _label(
-    volume: Volume, frame: _Frame, brain: _Brain, infer: Infer, model: _Model
+    volume: Volume, frame: Frame, brain: _Brain, infer: Infer, model: _Model
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Labels at 1 mm (x, y, z), FreeSurfer numbers, and the work coordinate of voxel 0."""
     factor = round(model.voxel_mm)  # 2 or 4: the network's voxel in steps of 1 mm
     shape = tuple(factor * n for n in model.shape)
-    origin = _aligned(volume, frame, brain.centre - (np.array(shape) - 1) / 2)
+    origin = sampling.aligned(frame, brain.centre - (np.array(shape) - 1) / 2)
 
     def picture() -> Floats:
-        fine = _blocked(volume, 0.5)
-        image = _sampled(fine.data, _Frame(frame.turn, np.linalg.inv(fine.affine)), origin, shape, 1.0)
+        data, affine = sampling.blocked(volume.data, volume.affine, 0.5)
+        image = sampling.sampled(data, Frame(frame.turn, np.linalg.inv(affine)), origin, shape, 1.0)
         for _ in range(factor // 2):
-            image = _halved(image)
-        return scaled(image)
+            image = sampling.halved(image)
+        return sampling.scaled(image)
 
     image = await asyncio.to_thread(picture)
     plain = _checked(await infer(model.used.name, {"image": image[None, None]}), model)[0]
@@ -349,7 +254,7 @@ async def _label(
     other = _checked(await infer(model.used.name, {"image": mirrored[None, None]}), model)[0]
 
     def joined() -> NDArray[np.uint8]:
-        labels = _raised(
+        labels = sampling.raised(
             lambda k: plain[k].astype(np.uint16) + other[model.swapped[k], ::-1], model.classes, model.shape
         )
         for axis in range(3):
@@ -359,52 +264,12 @@ async def _label(
     return await asyncio.to_thread(joined), origin
 
 
-def _aligned(volume: Volume, frame: _Frame, origin: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Moves the origin by less than a voxel so that the grid meets the centres of the volume's own voxels."""
-    matrix, offset = frame.to_voxel(1.0, origin)
-    nearest = np.round(offset)
-    moved: NDArray[np.float64] = origin + np.linalg.solve(matrix, nearest - offset)
-    return moved
-
-
-def _raised(
-    class_at: Callable[[int], NDArray[np.uint16]], classes: NDArray[np.int64], shape: tuple[int, int, int]
-) -> NDArray[np.uint8]:
-    """Most probable class at twice the resolution, in whole numbers (510 * 4^3 fits 16 bits): the same everywhere."""
-    best = _doubled(class_at(0))
-    labels = np.zeros(best.shape, np.uint8)
-    for k in range(1, len(classes)):
-        values = class_at(k)
-        spans = [np.flatnonzero((values > 25).any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        if not all(span.size for span in spans):
-            continue
-        box = tuple(slice(max(0, s[0] - 1), min(n, s[-1] + 2)) for s, n in zip(spans, shape, strict=True))
-        raised = _doubled(values[box])
-        wide = tuple(slice(2 * b.start, 2 * b.stop) for b in box)
-        better = raised > best[wide]
-        best[wide][better] = raised[better]
-        labels[wide][better] = classes[k]
-    return labels
-
-
-def _doubled(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Linear interpolation to half the voxel, times 64; edges repeat."""
-    for axis in range(3):
-        n = values.shape[axis]
-        at = np.arange(n)
-        before, after = values.take(np.maximum(at - 1, 0), axis), values.take(np.minimum(at + 1, n - 1), axis)
-        three = values * np.uint16(3)
-        pair = np.stack([three + before, three + after], axis + 1)
-        values = pair.reshape(*values.shape[:axis], 2 * n, *values.shape[axis + 1 :])
-    return values
-
-
 # ---- volumes and their judgement ----------------------------------------------------------------------------------------
 
 
 def _measure(
     volume: Volume,
-    frame: _Frame,
+    frame: Frame,
     labels: NDArray[np.uint8],
     origin: NDArray[np.float64],
     brain: _Brain,
@@ -412,15 +277,19 @@ def _measure(
     used: tuple[ModelUsed, ...],
 ) -> Segmentation:
     labels = _one_piece(labels)
-    inside = _inside(volume, frame, origin, labels.shape)
+    inside = sampling.inside(volume.data.shape, frame, origin, labels.shape)
     labels[~inside] = 0
     voxels = np.bincount(labels.ravel(), minlength=256) / 1000.0  # 1 mm voxels to ml
     brain_ml = float(voxels[1:].sum() - voxels[CSF])
     volumes, absent = _volumes(voxels, brain.stripped)
     _judge(volumes, brain_ml, rules)
+    volumes, doubtful, numbers = _without_doubtful(volumes, rules)
+    labels[np.isin(labels, numbers)] = 0
     touches = _touches(labels, inside)
     quality = Quality(brain_ml, touches, brain.stripped, _warnings(volume, brain, touches))
-    return Segmentation(_native(volume, frame, labels, origin), volumes, absent, quality, used)
+    return Segmentation(
+        sampling.native(volume.data.shape, frame, labels, origin), volumes, absent | doubtful, quality, used
+    )
 
 
 def _one_piece(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -430,17 +299,6 @@ def _one_piece(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         largest = int(np.bincount(numbered.ravel())[1:].argmax()) + 1
         labels = np.where(numbered == largest, labels, 0).astype(np.uint8)
     return labels
-
-
-def _inside(volume: Volume, frame: _Frame, origin: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which work voxels have their centre in the field of view."""
-    matrix, offset = frame.to_voxel(1.0, origin)
-    inside = np.ones(shape, np.bool_)
-    for axis, n in enumerate(volume.data.shape):
-        x, y, z = (np.arange(size) * matrix[axis, w] for w, size in enumerate(shape))
-        at = (x[:, None, None] + y[None, :, None]) + (z[None, None, :] + offset[axis])
-        inside &= (at >= -0.5) & (at <= n - 0.5)
-    return inside
 
 
 def _touches(labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> bool:
@@ -453,7 +311,7 @@ def _touches(labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> bool:
 def _volumes(voxels: NDArray[np.float64], stripped: bool) -> tuple[tuple[StructureVolume, ...], dict[str, str]]:
     found: list[StructureVolume] = []
     absent: dict[str, str] = {}
-    for row in tomllib.loads(STRUCTURES.read_text(encoding="utf-8"))["structure"]:
+    for row in _structures():
         code = row["code"]
         if code == "intracranial":
             if stripped:
@@ -473,7 +331,7 @@ def _judge(volumes: tuple[StructureVolume, ...], brain_ml: float, rules: Mapping
     ranges = [("brain", brain_ml, rules["brain"])]
     if ("intracranial", "") in by_key:
         ranges.append(("intracranial volume", by_key["intracranial", ""], rules["intracranial"]))
-    ranges += [(rule["code"], by_key[rule["code"], ""], rule) for rule in rules["structure"]]
+    ranges += [(rule["code"], by_key[rule["code"], ""], rule) for rule in rules["essential"]]
     for name, ml, limits in ranges:
         if not limits["low"] <= ml <= limits["high"]:
             raise _implausible(f"{name} of {ml:.0f} ml (plausible: {limits['low']:g} to {limits['high']:g} ml)")
@@ -481,6 +339,32 @@ def _judge(volumes: tuple[StructureVolume, ...], brain_ml: float, rules: Mapping
         sides = sorted((by_key[code, "left"], by_key[code, "right"]))
         if sides[1] > rules["sides"]["ratio"] * max(sides[0], 1e-3):
             raise _implausible(f"{code} with {sides[0]:.0f} ml on one side and {sides[1]:.0f} ml on the other")
+
+
+def _without_doubtful(
+    volumes: tuple[StructureVolume, ...], rules: Mapping[str, Any]
+) -> tuple[tuple[StructureVolume, ...], dict[str, str], list[int]]:
+    """Volumes without structures outside their range, why those are not measured, and their label numbers."""
+    limits = {rule["code"]: rule for rule in rules["structure"]}
+    rows = {row["code"]: row for row in _structures()}
+    doubtful: dict[str, str] = {}
+    for volume in volumes:
+        paired = "left" in rows[volume.code]
+        if volume.code not in limits or (paired and not volume.side):
+            continue
+        low, high = limits[volume.code]["low"], limits[volume.code]["high"]
+        if not low <= volume.ml <= high:
+            doubtful[volume.code] = (
+                f"The network gave {volume.ml:.1f} ml{f' on the {volume.side}' if volume.side else ''}, "
+                f"outside what is plausible ({low:g} to {high:g} ml)."
+            )
+    numbers = [n for code in doubtful for part in ("left", "right", "middle") for n in rows[code].get(part, [])]
+    return tuple(v for v in volumes if v.code not in doubtful), doubtful, numbers
+
+
+def _structures() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = tomllib.loads(STRUCTURES.read_text(encoding="utf-8"))["structure"]
+    return rows
 
 
 def _implausible(what: str) -> Exception:
@@ -500,14 +384,3 @@ def _warnings(volume: Volume, brain: _Brain, touches: bool) -> tuple[str, ...]:
     if brain.stripped:
         told.append("The skull had been taken off: intracranial volume is not measured.")
     return tuple(told)
-
-
-def _native(volume: Volume, frame: _Frame, labels: NDArray[np.uint8], origin: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Labels on the volume's own grid by the nearest work voxel."""
-    forward = np.linalg.inv(frame.inverse)
-    matrix = frame.turn.T @ forward[:3, :3]
-    offset = frame.turn.T @ forward[:3, 3] - origin
-    found: NDArray[np.uint8] = ndimage.affine_transform(
-        labels, matrix, offset, output_shape=volume.data.shape, output=np.uint8, order=0, mode="constant", cval=0
-    )
-    return found

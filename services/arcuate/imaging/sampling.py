@@ -1,0 +1,177 @@
+"""Grids between the scan's voxels and the networks' boxes: working axes, resampling, raising to a finer grid.
+
+All lengths in mm. "Work" coordinates run along the axes of a Frame; index * step + origin is a work coordinate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+
+Floats = NDArray[np.float32]
+Affine = NDArray[np.float64]
+
+MAX_TURN_DEGREES = 20.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Working axes: world = turn @ work. to_voxel(step, origin) gives matrix and offset for ndimage."""
+
+    turn: NDArray[np.float64]
+    inverse: NDArray[np.floating[Any]]
+
+    def to_voxel(self, step: float, origin: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Matrix and offset from work indices to voxels of the scan, as ndimage.affine_transform takes them."""
+        matrix = self.inverse[:3, :3] @ self.turn
+        return matrix * step, matrix @ origin + self.inverse[:3, 3]
+
+
+def working_frame(affine: NDArray[np.float64]) -> Frame:
+    """Axes to Right, Anterior, Superior along the voxel axes where those are less than 20 degrees off the world's."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    world, voxel = linear_sum_assignment(-np.abs(directions))
+    ordered = np.empty((3, 3))
+    for w, v in zip(world, voxel, strict=True):
+        ordered[:, w] = directions[:, v] * np.sign(directions[w, v])
+    u, _, vt = np.linalg.svd(ordered)
+    turn: NDArray[np.float64] = u @ vt
+    angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+    if angle > MAX_TURN_DEGREES or np.linalg.det(turn) < 0:
+        turn = np.eye(3)
+    return Frame(turn, np.linalg.inv(affine))
+
+
+def scaled(image: Floats) -> Floats:
+    """Intensities to about 0..1 as in training (inference/training/generator.py, `scaled`): min to 99 % of the body."""
+    low = float(image.min())
+    coarse = image[::2, ::2, ::2].ravel()
+    top = float(np.quantile(coarse, 0.999))
+    body = coarse[coarse > low + 0.1 * (top - low)]
+    high = float(np.quantile(body, 0.99)) if body.size > 16 else top
+    return np.clip((image - low) / max(high - low, 1e-6), 0, 1.5).astype(np.float32)
+
+
+def halved(image: Floats) -> Floats:
+    x, y, z = image.shape
+    halved: Floats = image.reshape(x // 2, 2, y // 2, 2, z // 2, 2).mean((1, 3, 5), dtype=np.float32)
+    return halved
+
+
+def sampled(data: Floats, frame: Frame, origin: NDArray[np.float64], shape: tuple[int, ...], step: float) -> Floats:
+    """Trilinear samples of the volume at origin + index * step (mm, work axes); the volume's minimum outside it."""
+    matrix, offset = frame.to_voxel(step, origin)
+    low = float(data.min())
+    found: Floats = ndimage.affine_transform(
+        data, matrix, offset, output_shape=shape, output=np.float32, order=1, mode="constant", cval=low, prefilter=False
+    )
+    return found
+
+
+def blocked(data: Floats, affine: Affine, target_mm: float) -> tuple[Floats, Affine]:
+    """Block means so that voxels come near `target_mm` from below; the affine follows."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    factors = [int(f) for f in np.clip(np.floor(target_mm / spacing + 0.01), 1, 16)]
+    if factors == [1, 1, 1]:
+        return data, affine
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            n = data.shape[axis] // factor
+            kept = data.take(range(n * factor), axis) if n * factor < data.shape[axis] else data
+            data = kept.reshape(*kept.shape[:axis], n, factor, *kept.shape[axis + 1 :]).mean(axis + 1, dtype=np.float32)
+    affine = affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
+    affine[:3, :3] = affine[:3, :3] * factors
+    return data, affine
+
+
+def corners(shape: tuple[int, ...], affine: Affine, frame: Frame) -> NDArray[np.float64]:
+    ends = [(-0.5, n - 0.5) for n in shape]
+    voxels = np.array(np.meshgrid(*ends)).reshape(3, -1)
+    world = affine[:3, :3] @ voxels + affine[:3, 3:]
+    turned: NDArray[np.float64] = (frame.turn.T @ world).T
+    return turned
+
+
+def windows(shape: tuple[int, ...], window: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    """Windows that cover `shape`, overlapping by a third where one is not enough."""
+    starts = []
+    for n, w in zip(shape, window, strict=True):
+        count = 1 if n <= w else int(np.ceil((n - w) / (2 * w / 3))) + 1
+        starts.append(sorted({int(s) for s in np.linspace(0, max(0, n - w), count)}))
+    return [
+        tuple(slice(s, s + w) for s, w in zip(at, window, strict=True))
+        for at in ((a, b, c) for a in starts[0] for b in starts[1] for c in starts[2])
+    ]
+
+
+def aligned(frame: Frame, origin: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Moves the origin by less than a voxel so that the grid meets the centres of the volume's own voxels."""
+    matrix, offset = frame.to_voxel(1.0, origin)
+    nearest = np.round(offset)
+    moved: NDArray[np.float64] = origin + np.linalg.solve(matrix, nearest - offset)
+    return moved
+
+
+def raised(
+    class_at: Callable[[int], NDArray[np.uint16]], classes: NDArray[np.int64], shape: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """Most probable class at twice the resolution, in whole numbers (510 * 4^3 fits 16 bits): the same everywhere."""
+    best = doubled(class_at(0))
+    labels = np.zeros(best.shape, np.uint8)
+    for k in range(1, len(classes)):
+        values = class_at(k)
+        spans = [np.flatnonzero((values > 25).any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        if not all(span.size for span in spans):
+            continue
+        box = tuple(slice(max(0, s[0] - 1), min(n, s[-1] + 2)) for s, n in zip(spans, shape, strict=True))
+        finer = doubled(values[box])
+        wide = tuple(slice(2 * b.start, 2 * b.stop) for b in box)
+        better = finer > best[wide]
+        best[wide][better] = finer[better]
+        labels[wide][better] = classes[k]
+    return labels
+
+
+def doubled(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Linear interpolation to half the voxel, times 64; edges repeat."""
+    for axis in range(3):
+        n = values.shape[axis]
+        at = np.arange(n)
+        before, after = values.take(np.maximum(at - 1, 0), axis), values.take(np.minimum(at + 1, n - 1), axis)
+        three = values * np.uint16(3)
+        pair = np.stack([three + before, three + after], axis + 1)
+        values = pair.reshape(*values.shape[:axis], 2 * n, *values.shape[axis + 1 :])
+    return values
+
+
+def inside(
+    extent: tuple[int, ...], frame: Frame, origin: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Which work voxels have their centre in the field of view."""
+    matrix, offset = frame.to_voxel(1.0, origin)
+    within = np.ones(shape, np.bool_)
+    for axis, n in enumerate(extent):
+        x, y, z = (np.arange(size) * matrix[axis, w] for w, size in enumerate(shape))
+        at = (x[:, None, None] + y[None, :, None]) + (z[None, None, :] + offset[axis])
+        within &= (at >= -0.5) & (at <= n - 0.5)
+    return within
+
+
+def native(
+    extent: tuple[int, ...], frame: Frame, labels: NDArray[np.uint8], origin: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Labels on the volume's own grid by the nearest work voxel."""
+    forward = np.linalg.inv(frame.inverse)
+    matrix = frame.turn.T @ forward[:3, :3]
+    offset = frame.turn.T @ forward[:3, 3] - origin
+    found: NDArray[np.uint8] = ndimage.affine_transform(
+        labels, matrix, offset, output_shape=extent, output=np.uint8, order=0, mode="constant", cval=0
+    )
+    return found
