@@ -35,7 +35,9 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     trail = Trail(_audit_database(context))
     trail.database.migrate(audit)
     record = _record(context, settings, trail)
-    key = await context.database.write(lambda session: store.secret(session, "pages", Fernet.generate_key().decode()))
+    key = await context.database.write(
+        lambda session: store.secret(session.connection(), "pages", Fernet.generate_key().decode())
+    )
     pages = Pages(key, context.clock, settings.page_valid_s)
 
     def ready() -> str | None:

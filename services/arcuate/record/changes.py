@@ -1,4 +1,4 @@
-"""Changes to resources: what a set of requests does, all or nothing, in the session of one transaction."""
+"""Changes to resources: what a set of requests does, all or nothing, in one transaction."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import parse_qsl
 
-from sqlmodel import Session
+from sqlalchemy import Connection
 
 from arcuate.kernel.errors import BadInput, Gone, Json, NotFound, PreconditionFailed, PreconditionRequired
 from arcuate.kernel.fhir import strict
@@ -119,14 +119,14 @@ class Writer:
         outcomes: One for each request, in order, after `apply`.
     """
 
-    session: Session
+    connection: Connection
     indexer: Indexer
     reader: Reader
     terms: Terms
     batch: store.Batch = field(default_factory=store.Batch)
 
     def __post_init__(self) -> None:
-        self._searcher = Searcher(self.session, self.indexer)
+        self._searcher = Searcher(self.connection, self.indexer)
         self._seq: int | None = None
         self._created: dict[str, _Plan] = {}
 
@@ -154,7 +154,7 @@ class Writer:
 
     def flush(self) -> None:
         """Write what was collected."""
-        store.write(self.session, self.batch)
+        store.write(self.connection, self.batch)
         self.batch = store.Batch()
 
     def _plan(self, request: Request) -> _Plan:
@@ -162,7 +162,7 @@ class Writer:
             return self._plan_condition(request)
         if request.method == "POST":
             return _Plan(request, new_id())
-        current = store.current(self.session, request.resource_type, request.id or "")
+        current = store.current(self.connection, request.resource_type, request.id or "")
         if current is None:
             raise NotFound(
                 f"There is no {request.resource_type} of that id",
@@ -177,15 +177,15 @@ class Writer:
         search = self.reader.read(request.resource_type, pairs, strict=True)
         if not search.terms and not search.ids:
             raise BadInput("The condition names no search parameter", where=request.where, code="required")
-        numbers = self._searcher.matching(search, 2)
-        if len(numbers) > 1:
+        matches = self._searcher.matching(search, 2)
+        if len(matches) > 1:
             raise PreconditionFailed(
                 f"More than one {request.resource_type} matches the condition",
                 where=request.where,
                 code="multiple-matches",
             )
-        if numbers:
-            current = store.by_number(self.session, numbers[0])
+        if matches:
+            current = matches[0]
             _check_version(request, current, self.terms)
             return _Plan(request, current.id, current)
         if request.method == "DELETE":
@@ -234,17 +234,17 @@ class Writer:
             )
         pairs = parse_qsl(condition, keep_blank_values=True)
         search = self.reader.read(resource_type, pairs, strict=True)
-        numbers = self._searcher.matching(search, 2) if search.terms or search.ids else []
+        matches = self._searcher.matching(search, 2) if search.terms or search.ids else []
         criteria = _criteria(resource_type, pairs)
-        if not numbers and criteria in self._created:
+        if not matches and criteria in self._created:
             return f"{resource_type}/{self._created[criteria].id}"
-        if len(numbers) != 1:
-            what = "more than one resource" if numbers else "no resource"
+        if len(matches) != 1:
+            what = "more than one resource" if matches else "no resource"
             raise PreconditionFailed(
                 f"A conditional reference to {resource_type} matches {what}", where=where,
-                code="multiple-matches" if numbers else "not-found",
+                code="multiple-matches" if matches else "not-found",
             )  # fmt: skip
-        return f"{resource_type}/{store.by_number(self.session, numbers[0]).id}"
+        return f"{resource_type}/{matches[0].id}"
 
     def _write(self, plan: _Plan, resource: Json) -> Outcome:
         made = stamped(resource, Stamp(plan.id, _next_version(plan), self.terms.now, self.terms.source))
@@ -259,7 +259,7 @@ class Writer:
         if current is None or current.body is None:
             raise Gone(f"This {plan.request.resource_type} was deleted before", where=plan.request.where)
         self._stage(plan, None, IndexRows(patient=current.patient))
-        store.release(self.session, [current.number])
+        store.release(self.connection, [current.number])
         return self._outcome(plan, 204, current.patient, None)
 
     def _outcome(self, plan: _Plan, status: int, patient: str | None, body: str | None) -> Outcome:
@@ -277,20 +277,17 @@ class Writer:
     def _stage(self, plan: _Plan, body: str | None, rows: IndexRows) -> None:
         seq = self._next_seq()
         number = plan.current.number if plan.current else seq
-        common = {
-            "type": plan.request.resource_type, "id": plan.id, "version": _next_version(plan),
-            "updated": micros_of(self.terms.now), "seq": seq,
-        }  # fmt: skip
-        self.batch.versions.append({**common, "method": plan.request.method, "body": body})
-        state = {**common, "number": number, "deleted": body is None, "patient": rows.patient}
+        name, version, updated = plan.request.resource_type, _next_version(plan), micros_of(self.terms.now)
+        self.batch.versions.append((seq, name, plan.id, version, updated, plan.request.method, body))
+        state = (number, name, plan.id, version, seq, updated, body is None, rows.patient)
         (self.batch.changed if plan.current else self.batch.created).append(state)
         self.batch.indexes[number] = rows
         if plan.criteria is not None:
-            self.batch.claims.append({"criteria": plan.criteria, "number": number})
+            self.batch.claims.append((plan.criteria, number))
 
     def _next_seq(self) -> int:
         # Under the writer's lock (PostgreSQL) or in the one writer (SQLite) nobody else takes a number before the commit.
-        self._seq = (store.last_seq(self.session) if self._seq is None else self._seq) + 1
+        self._seq = (store.last_seq(self.connection) if self._seq is None else self._seq) + 1
         return self._seq
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from arcuate.kernel.errors import Json
-from arcuate.record.parameters import Parameters, values
+from arcuate.record.parameters import Parameters
 
 Interval = tuple[int, int]
 """Microseconds since 1970 UTC: from the first inclusive to the last exclusive."""
@@ -32,7 +32,7 @@ class IndexRows:
 
     Attributes:
         tokens: (key, code, system)
-        references: (key, target type, target id); an address outside the house has the type "".
+        references: (key, target id, target type); an address outside the house has the type "".
         dates: (key, low, high)
         strings: (key, normalized text)
         numbers: (key, value, system, code)
@@ -64,12 +64,11 @@ class Indexer:
         """Return the index rows of a resource as it will be stored."""
         made = IndexRows()
         resource_type = resource["resourceType"]
-        for name, parameter in self.parameters.by_type[resource_type].items():
-            for value in values(resource, parameter):
-                self._add(made, parameter.key, parameter.kind, value)
-                if name == "patient" and isinstance(value, dict) and made.patient is None:
-                    kind, target = self.target(value)
-                    made.patient = target if kind == "Patient" else None
+        for parameter, value in self.parameters.values(resource):
+            self._add(made, parameter.key, parameter.kind, value)
+            if parameter.name == "patient" and made.patient is None and isinstance(value, dict):
+                kind, target = self.target(value)
+                made.patient = target if kind == "Patient" else None
         if resource_type == "Patient":
             made.patient = resource.get("id")
         return made
@@ -94,7 +93,7 @@ class Indexer:
             return
         kind, target = self.target(value)
         if target:
-            made.references.add((key, kind, target))
+            made.references.add((key, target, kind))
         if isinstance(value.get("identifier"), dict):
             made.tokens.update((f"{key}:identifier", code, system) for system, code in _tokens(value["identifier"]))
 

@@ -6,7 +6,7 @@ The paths are a small part of FHIRPath: `a.b`, `a|b`, `effective[x]` (every type
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from types import MappingProxyType
@@ -58,11 +58,21 @@ class Parameter:
         return frozenset(step.target for branch in self.branches for step in branch if step.target)
 
 
+Branch = tuple[Parameter, tuple[Step, ...]]
+
+
 @dataclass(frozen=True)
 class Parameters:
-    """All search parameters; their types are the types that the record stores."""
+    """All search parameters; their types are the types that the record stores.
+
+    Attributes:
+        by_element: The same parameters by the element with which a branch of their path begins (`Type.element`).
+        by_choice: Those whose path begins with a choice (`effective[x]`), by type.
+    """
 
     by_type: Mapping[str, Mapping[str, Parameter]]
+    by_element: Mapping[str, Sequence[Branch]]
+    by_choice: Mapping[str, Sequence[Branch]]
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -72,6 +82,17 @@ class Parameters:
     def find(self, resource_type: str, name: str) -> Parameter | None:
         """Return a parameter of a type, or None."""
         return self.by_type.get(resource_type, {}).get(name)
+
+    def values(self, resource: Json) -> Iterator[tuple[Parameter, Any]]:
+        """Yield every value that can be searched, with its parameter; only what the resource holds is looked at."""
+        resource_type = resource["resourceType"]
+        for name, value in resource.items():
+            for parameter, steps in self.by_element.get(f"{resource_type}.{name}", ()):
+                for found in _follow(list(_opened(value)), steps[1:]):
+                    yield parameter, found
+        for parameter, steps in self.by_choice.get(resource_type, ()):
+            for found in _follow([resource], steps):
+                yield parameter, found
 
 
 def load() -> Parameters:
@@ -94,7 +115,17 @@ def build(lines: Iterable[Mapping[str, str]]) -> Parameters:
             by_type.setdefault(line["type"], {})[line["parameter"]] = _parameter(line["type"], line)
     for name, found in by_type.items():
         found.update((line["parameter"], _parameter(name, line)) for line in common)
-    return Parameters(MappingProxyType({name: MappingProxyType(found) for name, found in by_type.items()}))
+    by_element: dict[str, list[Branch]] = {}
+    by_choice: dict[str, list[Branch]] = {}
+    for name, found in by_type.items():
+        for parameter in found.values():
+            for steps in parameter.branches:
+                if steps[0].choice:
+                    by_choice.setdefault(name, []).append((parameter, steps))
+                else:
+                    by_element.setdefault(f"{name}.{steps[0].element}", []).append((parameter, steps))
+    frozen = MappingProxyType({name: MappingProxyType(found) for name, found in by_type.items()})
+    return Parameters(frozen, by_element, by_choice)
 
 
 def _parameter(resource_type: str, line: Mapping[str, str]) -> Parameter:
@@ -119,15 +150,12 @@ def _steps(branch: str, path: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def values(resource: Json, parameter: Parameter) -> Iterator[Any]:
-    """Yield the values at a parameter's path, arrays opened."""
-    for branch in parameter.branches:
-        found: list[Any] = [resource]
-        for step in branch:
-            found = [value for node in found for value in _take(node, step)]
-            if not found:
-                break
-        yield from found
+def _follow(found: list[Any], steps: Sequence[Step]) -> list[Any]:
+    for step in steps:
+        found = [value for node in found for value in _take(node, step)]
+        if not found:
+            break
+    return found
 
 
 def _take(node: Any, step: Step) -> Iterator[Any]:

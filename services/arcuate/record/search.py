@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
-from sqlmodel import Session, col
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, bindparam, func, or_, select, true
 
+from arcuate.record.domain import Stored
 from arcuate.record.indexing import Indexer
 from arcuate.record.query import Include, Search, Sort, Term, Value
-from arcuate.record.tables import DateRow, NumberRow, ReferenceRow, ResourceRow, StringRow, TokenRow, VersionRow
+from arcuate.record.store import CURRENT
+from arcuate.record.tables import DATE, NUMBER, REFERENCE, RESOURCE, STRING, TOKEN, VERSION
 
 _LOWEST = -(2**63)
 _FAMILY_STEPS = 16
@@ -49,31 +50,35 @@ class Page:
 
 
 class Searcher:
-    """Runs searches in the session of a transaction."""
+    """Runs searches in a transaction."""
 
-    def __init__(self, session: Session, indexer: Indexer) -> None:
-        self._session, self._indexer = session, indexer
+    def __init__(self, connection: Connection, indexer: Indexer) -> None:
+        self._connection, self._indexer = connection, indexer
 
-    def matching(self, search: Search, limit: int) -> list[int]:
-        """Return the numbers of at most so many matches."""
-        statement = select(col(ResourceRow.number)).where(self._condition(search)).limit(limit)
-        return list(self._session.execute(statement).scalars())
+    def matching(self, search: Search, limit: int) -> list[Stored]:
+        """Return at most so many matches."""
+        identity = _identity(search)
+        if identity is not None:
+            rows = self._connection.execute(_BY_IDENTITY, {**identity, "most": limit})
+        else:
+            rows = self._connection.execute(CURRENT.where(self._condition(search)).limit(limit))
+        return [Stored(*row) for row in rows]
 
     def count(self, search: Search) -> int:
         """Return how many match."""
-        statement = select(func.count()).select_from(ResourceRow).where(self._condition(search))
-        return int(self._session.execute(statement).scalar_one())
+        statement = select(func.count()).select_from(RESOURCE).where(self._condition(search))
+        return int(self._connection.execute(statement).scalar_one())
 
     def page(self, search: Search, position: Position | None = None) -> Page:
         """Return one page; a row that was there at the first page comes exactly once, however others change."""
         newest = position.newest if position else self._newest()
         keys = [_sort_key(sort) for sort in search.sorts]
-        statement = _selected(*keys).where(self._condition(search), col(ResourceRow.number) <= newest)
+        statement = _selected(*keys).where(self._condition(search), RESOURCE.c.number <= newest)
         if position is not None:
             statement = statement.where(_behind(keys, search.sorts, position))
         order = [key.desc() if sort.descending else key.asc() for key, sort in zip(keys, search.sorts, strict=True)]
-        statement = statement.order_by(*order, col(ResourceRow.number).asc()).limit(search.count + 1)
-        found = [_hit(row) for row in self._session.execute(statement)]
+        statement = statement.order_by(*order, RESOURCE.c.number.asc()).limit(search.count + 1)
+        found = [_hit(row) for row in self._connection.execute(statement)]
         matches, more = found[: search.count], len(found) > search.count
         following = Position(matches[-1].keys, matches[-1].number, newest) if more else None
         total = len(matches) if not more and position is None else self.count(search) if search.total else None
@@ -91,32 +96,34 @@ class Searcher:
         return family
 
     def _merged_with(self, ids: set[str]) -> set[str]:
-        link = select(col(ResourceRow.id), col(ReferenceRow.target_id)).join(
-            ReferenceRow, col(ReferenceRow.number) == col(ResourceRow.number)
-        ).where(col(ReferenceRow.param) == "Patient.replaced-by")  # fmt: skip
-        survivors = link.where(col(ResourceRow.type) == "Patient", col(ResourceRow.id).in_(ids))
-        replaced = link.where(col(ReferenceRow.target_id).in_(ids))
-        return {name for statement in (survivors, replaced) for row in self._session.execute(statement) for name in row}
+        link = select(RESOURCE.c.id, REFERENCE.c.target_id).join(
+            REFERENCE, REFERENCE.c.number == RESOURCE.c.number
+        ).where(REFERENCE.c.param == "Patient.replaced-by")  # fmt: skip
+        survivors = link.where(RESOURCE.c.type == "Patient", RESOURCE.c.id.in_(ids))
+        replaced = link.where(REFERENCE.c.target_id.in_(ids))
+        return {
+            name for statement in (survivors, replaced) for row in self._connection.execute(statement) for name in row
+        }
 
     def _newest(self) -> int:
-        return int(self._session.execute(select(func.max(col(VersionRow.seq)))).scalar() or 0)
+        return int(self._connection.execute(select(func.max(VERSION.c.seq))).scalar() or 0)
 
     def _condition(self, search: Search) -> ColumnElement[bool]:
         parts: list[ColumnElement[bool]] = [
-            col(ResourceRow.type) == search.resource_type, col(ResourceRow.deleted).is_(False),
+            RESOURCE.c.type == search.resource_type, RESOURCE.c.deleted.is_(False),
         ]  # fmt: skip
-        parts += [col(ResourceRow.id).in_(ids) for ids in search.ids]
-        updated = col(ResourceRow.updated)
+        parts += [RESOURCE.c.id.in_(ids) for ids in search.ids]
+        updated = RESOURCE.c.updated
         parts += [_compared(updated, updated + 1, value.prefix, *value.span) for value in search.updated]
         parts += [self._term(term) for term in search.terms]
         return and_(*parts)
 
     def _term(self, term: Term) -> ColumnElement[bool]:
-        number = col(ResourceRow.number)
+        number = RESOURCE.c.number
         key, kind = term.parameter.key, term.parameter.kind
         if term.modifier == "missing":
             table = _TABLES[kind]
-            has = number.in_(select(table.number).where(table.param == key))
+            has = number.in_(select(table.c.number).where(table.c.param == key))
             return ~has if term.values[0].text == "true" else has
         if term.chained:
             return or_(*(self._chained(key, kind, t) for kind, t in zip(term.chained_types, term.chained, strict=True)))
@@ -134,16 +141,14 @@ class Searcher:
         return or_(*(number.in_(_numbers(key, value)) for value in term.values))
 
     def _chained(self, key: str, target_type: str, term: Term) -> ColumnElement[bool]:
-        inner = select(col(ResourceRow.id)).where(
-            col(ResourceRow.type) == target_type, col(ResourceRow.deleted).is_(False), self._term(term)
+        inner = select(RESOURCE.c.id).where(
+            RESOURCE.c.type == target_type, RESOURCE.c.deleted.is_(False), self._term(term)
         )
-        reference = select(col(ReferenceRow.number)).where(
-            col(ReferenceRow.param) == key, col(ReferenceRow.target_type) == target_type
-        )
+        reference = select(REFERENCE.c.number).where(REFERENCE.c.param == key, REFERENCE.c.target_type == target_type)
         if target_type == "Patient":
-            ids = list(self._session.execute(inner.limit(_MANY)).scalars())
-            return col(ResourceRow.number).in_(reference.where(col(ReferenceRow.target_id).in_(self.family(ids))))
-        return col(ResourceRow.number).in_(reference.where(col(ReferenceRow.target_id).in_(inner)))
+            ids = list(self._connection.execute(inner.limit(_MANY)).scalars())
+            return RESOURCE.c.number.in_(reference.where(REFERENCE.c.target_id.in_(self.family(ids))))
+        return RESOURCE.c.number.in_(reference.where(REFERENCE.c.target_id.in_(inner)))
 
     def _references(self, key: str, values: Sequence[Value]) -> Select[Any]:
         alternatives = []
@@ -153,33 +158,56 @@ class Searcher:
             ids = {target}
             if kind == "Patient" or (not kind and key.endswith(".patient")):
                 ids = self.family(ids)
-            one = col(ReferenceRow.target_id).in_(ids)
-            alternatives.append(and_(one, col(ReferenceRow.target_type) == kind) if kind else one)
-        return select(col(ReferenceRow.number)).where(col(ReferenceRow.param) == key, or_(*alternatives))
+            one = REFERENCE.c.target_id.in_(ids)
+            alternatives.append(and_(one, REFERENCE.c.target_type == kind) if kind else one)
+        return select(REFERENCE.c.number).where(REFERENCE.c.param == key, or_(*alternatives))
 
     def _included(self, includes: Sequence[Include], matches: Sequence[Hit]) -> list[Hit]:
         found: dict[int, Hit] = {}
         for include in includes:
             if not matches:
                 break
-            for row in self._session.execute(_include(include, matches).limit(_MANY)):
+            for row in self._connection.execute(_include(include, matches).limit(_MANY)):
                 found.setdefault(row.number, _hit(row))
         for match in matches:
             found.pop(match.number, None)
         return list(found.values())
 
 
-_TABLES: dict[str, Any] = {
-    "token": TokenRow, "uri": TokenRow, "reference": ReferenceRow, "date": DateRow, "string": StringRow, "quantity": NumberRow,
-    "number": NumberRow,
+_BY_IDENTITY = (
+    CURRENT.join(TOKEN, TOKEN.c.number == RESOURCE.c.number)
+    .where(
+        TOKEN.c.param == bindparam("param"), TOKEN.c.code == bindparam("code"), TOKEN.c.system == bindparam("system"),
+        RESOURCE.c.deleted.is_(False),
+    )
+    .limit(bindparam("most"))
+)  # fmt: skip
+
+
+def _identity(search: Search) -> dict[str, str] | None:
+    """Return the parts of a search by one `system|value`, the question that doors ask most: its statement stands ready."""
+    if len(search.terms) != 1 or search.ids or search.updated:
+        return None
+    term = search.terms[0]
+    if term.modifier or term.chained or term.parameter.kind != "token" or len(term.values) != 1:
+        return None
+    value = term.values[0]
+    if value.any_code or value.system is None:
+        return None
+    return {"param": term.parameter.key, "code": value.text, "system": value.system}
+
+
+_TABLES: dict[str, Table] = {
+    "token": TOKEN, "uri": TOKEN, "reference": REFERENCE, "date": DATE, "string": STRING, "quantity": NUMBER,
+    "number": NUMBER,
 }  # fmt: skip
 
 
 def _selected(*keys: ColumnElement[Any]) -> Select[Any]:
     return select(
-        col(ResourceRow.number), col(ResourceRow.type), col(ResourceRow.id), col(ResourceRow.version), col(ResourceRow.patient),
-        col(VersionRow.body), *keys,
-    ).join(VersionRow, col(VersionRow.seq) == col(ResourceRow.seq))  # fmt: skip
+        RESOURCE.c.number, RESOURCE.c.type, RESOURCE.c.id, RESOURCE.c.version, RESOURCE.c.patient,
+        VERSION.c.body, *keys,
+    ).join(VERSION, VERSION.c.seq == RESOURCE.c.seq)  # fmt: skip
 
 
 def _hit(row: Any) -> Hit:
@@ -190,53 +218,51 @@ def _include(include: Include, matches: Sequence[Hit]) -> Select[Any]:
     key = include.parameter.key
     if include.reverse:
         target_type = matches[0].resource_type
-        refers = select(col(ReferenceRow.number)).where(
-            col(ReferenceRow.param) == key, col(ReferenceRow.target_type) == target_type,
-            col(ReferenceRow.target_id).in_([match.id for match in matches]),
+        refers = select(REFERENCE.c.number).where(
+            REFERENCE.c.param == key, REFERENCE.c.target_type == target_type,
+            REFERENCE.c.target_id.in_([match.id for match in matches]),
         )  # fmt: skip
-        return _selected().where(col(ResourceRow.number).in_(refers), col(ResourceRow.deleted).is_(False))
+        return _selected().where(RESOURCE.c.number.in_(refers), RESOURCE.c.deleted.is_(False))
     statement = _selected().join(
-        ReferenceRow,
-        and_(
-            col(ReferenceRow.target_type) == col(ResourceRow.type), col(ReferenceRow.target_id) == col(ResourceRow.id)
-        ),
+        REFERENCE,
+        and_(REFERENCE.c.target_type == RESOURCE.c.type, REFERENCE.c.target_id == RESOURCE.c.id),
     )
     if include.target_type:
-        statement = statement.where(col(ResourceRow.type) == include.target_type)
+        statement = statement.where(RESOURCE.c.type == include.target_type)
     return statement.where(
-        col(ReferenceRow.param) == key, col(ReferenceRow.number).in_([match.number for match in matches]),
-        col(ResourceRow.deleted).is_(False),
+        REFERENCE.c.param == key, REFERENCE.c.number.in_([match.number for match in matches]),
+        RESOURCE.c.deleted.is_(False),
     )  # fmt: skip
 
 
 def _tokens(key: str, values: Sequence[Value]) -> Select[Any]:
     alternatives = []
     for value in values:
-        parts: list[ColumnElement[bool]] = [] if value.any_code else [col(TokenRow.code) == value.text]
+        parts: list[ColumnElement[bool]] = [] if value.any_code else [TOKEN.c.code == value.text]
         if value.system is not None:
-            parts.append(col(TokenRow.system) == value.system)
+            parts.append(TOKEN.c.system == value.system)
         alternatives.append(and_(true(), *parts))
-    return select(col(TokenRow.number)).where(col(TokenRow.param) == key, or_(*alternatives))
+    return select(TOKEN.c.number).where(TOKEN.c.param == key, or_(*alternatives))
 
 
 def _dates(key: str, value: Value) -> Select[Any]:
-    low, high = col(DateRow.low), col(DateRow.high)
-    return select(col(DateRow.number)).where(col(DateRow.param) == key, _compared(low, high, value.prefix, *value.span))
+    low, high = DATE.c.low, DATE.c.high
+    return select(DATE.c.number).where(DATE.c.param == key, _compared(low, high, value.prefix, *value.span))
 
 
 def _numbers(key: str, value: Value) -> Select[Any]:
-    number = col(NumberRow.value)
+    number = NUMBER.c.value
     low, exact, high = value.number
     comparison: dict[str, ColumnElement[bool]] = {
         "eq": and_(number >= low, number < high), "ne": or_(number < low, number >= high), "gt": number > exact,
         "sa": number > exact, "lt": number < exact, "eb": number < exact, "ge": number >= exact, "le": number <= exact,
     }  # fmt: skip
-    parts = [col(NumberRow.param) == key, comparison[value.prefix]]
+    parts = [NUMBER.c.param == key, comparison[value.prefix]]
     if value.text:
-        parts.append(col(NumberRow.code) == value.text)
+        parts.append(NUMBER.c.code == value.text)
     if value.system is not None:
-        parts.append(col(NumberRow.system) == value.system)
-    return select(col(NumberRow.number)).where(*parts)
+        parts.append(NUMBER.c.system == value.system)
+    return select(NUMBER.c.number).where(*parts)
 
 
 def _compared(low: Any, high: Any, prefix: str, first: int, last: int) -> ColumnElement[bool]:
@@ -249,28 +275,28 @@ def _compared(low: Any, high: Any, prefix: str, first: int, last: int) -> Column
 
 
 def _strings(key: str, value: Value, modifier: str) -> Select[Any]:
-    text = col(StringRow.text)
+    text = STRING.c.text
     # A range, unlike LIKE, can use the index on both databases.
     begins = and_(text >= value.text, text < value.text + "\U0010ffff")
     condition = text.contains(value.text, autoescape=True) if modifier == "contains" else begins
-    return select(col(StringRow.number)).where(col(StringRow.param) == key, condition)
+    return select(STRING.c.number).where(STRING.c.param == key, condition)
 
 
 def _sort_key(sort: Sort) -> ColumnElement[Any]:
     """Return what a sort compares; a resource without a value stands first in ascending order."""
     if sort.parameter is None:
-        return cast(ColumnElement[Any], ResourceRow.id if sort.name == "_id" else ResourceRow.updated)
+        return RESOURCE.c.id if sort.name == "_id" else RESOURCE.c.updated
     table = _TABLES[sort.parameter.kind]
-    column: Any = {TokenRow: TokenRow.code, ReferenceRow: ReferenceRow.target_id, DateRow: DateRow.low, StringRow: StringRow.text,
-                   NumberRow: NumberRow.value}[table]  # fmt: skip
+    column: Any = {TOKEN: TOKEN.c.code, REFERENCE: REFERENCE.c.target_id, DATE: DATE.c.low, STRING: STRING.c.text,
+                   NUMBER: NUMBER.c.value}[table]  # fmt: skip
     pick = func.max if sort.descending else func.min
     value = (
         select(pick(column))
-        .where(table.number == col(ResourceRow.number), table.param == sort.parameter.key)
-        .correlate(ResourceRow)
+        .where(table.c.number == RESOURCE.c.number, table.c.param == sort.parameter.key)
+        .correlate(RESOURCE)
         .scalar_subquery()
     )
-    return func.coalesce(value, _LOWEST if table in (DateRow, NumberRow) else "")
+    return func.coalesce(value, _LOWEST if table in (DATE, NUMBER) else "")
 
 
 def _behind(keys: Sequence[ColumnElement[Any]], sorts: Sequence[Sort], position: Position) -> ColumnElement[bool]:
@@ -280,5 +306,5 @@ def _behind(keys: Sequence[ColumnElement[Any]], sorts: Sequence[Sort], position:
     for key, sort, value in zip(keys, sorts, position.keys, strict=True):
         alternatives.append(and_(*equal, key < value if sort.descending else key > value))
         equal.append(key == value)
-    alternatives.append(and_(*equal, col(ResourceRow.number) > position.number))
+    alternatives.append(and_(*equal, RESOURCE.c.number > position.number))
     return or_(*alternatives)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
@@ -54,7 +55,7 @@ async def read(record: Record, principal: Principal, resource_type: str, logical
     Raises:
         NotFound: There is none; Gone when it was deleted.
     """
-    stored = await record.database.read(lambda session: store.current(session, resource_type, logical_id))
+    stored = await record.database.read(lambda session: store.current(session.connection(), resource_type, logical_id))
     if stored is None:
         raise _absent(resource_type)
     await _audit(record, principal, "read", [(resource_type, logical_id, stored.patient)])
@@ -73,8 +74,9 @@ async def vread(
     """
 
     def find(session: Session) -> tuple[store.Version | None, str | None]:
-        stored = store.current(session, resource_type, logical_id)
-        return store.version(session, resource_type, logical_id, version), stored.patient if stored else None
+        connection = session.connection()
+        stored = store.current(connection, resource_type, logical_id)
+        return store.version(connection, resource_type, logical_id, version), stored.patient if stored else None
 
     found, patient = await record.database.read(find)
     if found is None:
@@ -101,7 +103,7 @@ async def page(record: Record, principal: Principal, asked: Search, position: Po
     """Return one page of a search."""
 
     def find(session: Session) -> Page:
-        searcher = Searcher(session, record.indexer)
+        searcher = Searcher(session.connection(), record.indexer)
         if asked.count_only:
             return Page([], [], None, searcher.count(asked))
         return searcher.page(asked, position)
@@ -126,8 +128,9 @@ async def history(
     patient: str | None = None
 
     def find(session: Session) -> tuple[list[store.Version], str | None]:
-        stored = store.current(session, part.types[0], part.logical_id) if part.logical_id else None
-        return store.history(session, part), stored.patient if stored else None
+        connection = session.connection()
+        stored = store.current(connection, part.types[0], part.logical_id) if part.logical_id else None
+        return store.history(connection, part), stored.patient if stored else None
 
     async def look() -> bool:
         nonlocal patient
@@ -154,7 +157,7 @@ async def history(
 
 async def newest(record: Record) -> int:
     """Return the newest feed number."""
-    return await record.database.read(store.last_seq)
+    return await record.database.read(lambda session: store.last_seq(session.connection()))
 
 
 async def change(record: Record, principal: Principal, request: Request, *, checked: bool = False) -> Outcome:
@@ -176,8 +179,9 @@ async def change(record: Record, principal: Principal, request: Request, *, chec
     terms = Terms(record.clock.now(), None, not principal.is_room)
 
     def write(session: Session) -> Outcome:
-        store.lock(session)
-        writer = _writer(record, session, terms)
+        connection = session.connection()
+        store.lock(connection)
+        writer = _writer(record, connection, terms)
         (outcome,) = writer.apply([request])
         writer.flush()
         return outcome
@@ -208,7 +212,7 @@ async def transaction(record: Record, principal: Principal, bundle: Json) -> byt
     terms = Terms(record.clock.now(), source, not principal.is_room)
 
     def write(session: Session) -> tuple[list[Outcome], bytes]:
-        return _apply_bundle(record, session, principal, bundle, requests, terms)
+        return _apply_bundle(record, session.connection(), principal, bundle, requests, terms)
 
     outcomes, answer = await _written(record, principal, "transaction", "Bundle", write)
     await _audit(record, principal, "transaction", [(o.resource_type, o.id, o.patient) for o in outcomes], written=True)
@@ -216,12 +220,17 @@ async def transaction(record: Record, principal: Principal, bundle: Json) -> byt
 
 
 def _apply_bundle(
-    record: Record, session: Session, principal: Principal, bundle: Json, requests: Sequence[Request], terms: Terms
+    record: Record,
+    connection: Connection,
+    principal: Principal,
+    bundle: Json,
+    requests: Sequence[Request],
+    terms: Terms,
 ) -> tuple[list[Outcome], bytes]:
-    store.lock(session)
-    if terms.source is not None and (first := store.answer(session, terms.source)) is not None:
+    store.lock(connection)
+    if terms.source is not None and (first := store.answer(connection, terms.source)) is not None:
         return [], first.encode()
-    writer = _writer(record, session, terms)
+    writer = _writer(record, connection, terms)
     # FHIR's order: deletions, then creations, then updates; the answer keeps the order of the request.
     order = sorted(range(len(requests)), key=lambda n: ("DELETE", "POST", "PUT").index(requests[n].method))
     outcomes = dict(zip(order, writer.apply([requests[n] for n in order]), strict=True))
@@ -232,12 +241,12 @@ def _apply_bundle(
     writer.flush()
     answer = strict.dumps(transactions.answer(listed))
     if terms.source is not None:
-        store.keep_answer(session, terms.source, answer.decode(), micros_of(terms.now))
+        store.keep_answer(connection, terms.source, answer.decode(), micros_of(terms.now))
     return listed, answer
 
 
-def _writer(record: Record, session: Session, terms: Terms) -> Writer:
-    return Writer(session, record.indexer, record.reader, terms)
+def _writer(record: Record, connection: Connection, terms: Terms) -> Writer:
+    return Writer(connection, record.indexer, record.reader, terms)
 
 
 async def _written(

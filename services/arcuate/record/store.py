@@ -1,26 +1,26 @@
-"""Queries of the record; each takes the session of a running transaction."""
+"""Queries of the record; each takes the connection of a running transaction."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, text, update
-from sqlmodel import Session, col
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, text, update
 
 from arcuate.record.domain import Stored
 from arcuate.record.indexing import IndexRows
 from arcuate.record.tables import (
+    ANSWER,
+    CLAIM,
+    DATE,
     INDEXES,
-    AnswerRow,
-    ClaimRow,
-    DateRow,
-    NumberRow,
-    ReferenceRow,
-    ResourceRow,
-    SecretRow,
-    StringRow,
-    TokenRow,
-    VersionRow,
+    NUMBER,
+    REFERENCE,
+    RESOURCE,
+    SECRET,
+    STRING,
+    TOKEN,
+    VERSION,
 )
 
 _LOCK = 0x46484952  # "FHIR"
@@ -41,61 +41,59 @@ class Version:
 
 @dataclass
 class Batch:
-    """The rows that one transaction writes, collected so that each table is written once."""
+    """The rows that one transaction writes, collected so that each table is written once.
 
-    versions: list[dict[str, Any]] = field(default_factory=list)
-    created: list[dict[str, Any]] = field(default_factory=list)
-    changed: list[dict[str, Any]] = field(default_factory=list)
+    Attributes:
+        versions: In the order of the columns of `version`.
+        created, changed: In the order of the columns of `resource`.
+        claims: Criteria and number.
+    """
+
+    versions: list[tuple[Any, ...]] = field(default_factory=list)
+    created: list[tuple[Any, ...]] = field(default_factory=list)
+    changed: list[tuple[Any, ...]] = field(default_factory=list)
     indexes: dict[int, IndexRows] = field(default_factory=dict)
-    claims: list[dict[str, Any]] = field(default_factory=list)
+    claims: list[tuple[str, int]] = field(default_factory=list)
 
 
-def lock(session: Session) -> None:
+def lock(connection: Connection) -> None:
     """Let one writer of this record after the other, until its commit: feed numbers then appear in commit order.
 
     SQLite has one writer anyway. The lock is taken before anything is read, so that what is read is committed.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))"), {"key": _LOCK})
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))"), {"key": _LOCK})
 
 
-def last_seq(session: Session) -> int:
+def last_seq(connection: Connection) -> int:
     """Return the newest feed number."""
-    return int(session.execute(select(func.max(col(VersionRow.seq)))).scalar() or 0)
+    return int(connection.execute(_LAST_SEQ).scalar() or 0)
 
 
-def current(session: Session, resource_type: str, logical_id: str) -> Stored | None:
+def current(connection: Connection, resource_type: str, logical_id: str) -> Stored | None:
     """Return a resource as it stands, deleted or not; None when there never was one."""
-    row = session.execute(
-        _CURRENT.where(col(ResourceRow.type) == resource_type, col(ResourceRow.id) == logical_id)
-    ).first()
+    row = connection.execute(_CURRENT_BY_ID, {"type": resource_type, "id": logical_id}).first()
     return Stored(*row) if row else None
 
 
-def by_number(session: Session, number: int) -> Stored:
-    """Return the resource with that number."""
-    return Stored(*session.execute(_CURRENT.where(col(ResourceRow.number) == number)).one())
-
-
-_CURRENT = select(
-    col(ResourceRow.number), col(ResourceRow.type), col(ResourceRow.id), col(ResourceRow.version), col(ResourceRow.updated),
-    col(ResourceRow.patient), col(VersionRow.body),
-).join(VersionRow, col(VersionRow.seq) == col(ResourceRow.seq))  # fmt: skip
-
-_VERSION = select(
-    col(VersionRow.seq), col(VersionRow.type), col(VersionRow.id), col(VersionRow.version), col(VersionRow.updated),
-    col(VersionRow.method), col(VersionRow.body),
-)  # fmt: skip
-
-
-def version(session: Session, resource_type: str, logical_id: str, number: int) -> Version | None:
+def version(connection: Connection, resource_type: str, logical_id: str, number: int) -> Version | None:
     """Return one version of a resource."""
-    row = session.execute(
-        _VERSION.where(
-            col(VersionRow.type) == resource_type, col(VersionRow.id) == logical_id, col(VersionRow.version) == number
-        )
-    ).first()
+    row = connection.execute(_VERSION_BY_ID, {"type": resource_type, "id": logical_id, "version": number}).first()
     return Version(*row) if row else None
+
+
+_R, _V = RESOURCE.c, VERSION.c
+
+CURRENT = select(_R.number, _R.type, _R.id, _R.version, _R.updated, _R.patient, _V.body).join(VERSION, _V.seq == _R.seq)
+"""Selects what `Stored` holds."""
+
+_LAST_SEQ = select(func.max(_V.seq))
+_CURRENT_BY_ID = CURRENT.where(_R.type == bindparam("type"), _R.id == bindparam("id"))
+_VERSION = select(_V.seq, _V.type, _V.id, _V.version, _V.updated, _V.method, _V.body)
+_VERSION_BY_ID = _VERSION.where(
+    _V.type == bindparam("type"), _V.id == bindparam("id"), _V.version == bindparam("version")
+)
+_ANSWER = select(ANSWER.c.body).where(ANSWER.c.source == bindparam("source"))
 
 
 @dataclass(frozen=True)
@@ -116,94 +114,87 @@ class HistoryPart:
     limit: int = 50
 
 
-def history(session: Session, part: HistoryPart) -> list[Version]:
+def history(connection: Connection, part: HistoryPart) -> list[Version]:
     """Return versions in feed order, or newest first."""
     statement = _VERSION
-    seq = col(VersionRow.seq)
     if part.types:
-        statement = statement.where(col(VersionRow.type).in_(part.types))
+        statement = statement.where(_V.type.in_(part.types))
     if part.logical_id is not None:
-        statement = statement.where(col(VersionRow.id) == part.logical_id)
+        statement = statement.where(_V.id == part.logical_id)
     if part.after is not None:
-        statement = statement.where(seq > part.after)
+        statement = statement.where(_V.seq > part.after)
     if part.before is not None:
-        statement = statement.where(seq < part.before)
+        statement = statement.where(_V.seq < part.before)
     if part.since is not None:
-        statement = statement.where(col(VersionRow.updated) >= part.since)
-    statement = statement.order_by(seq.asc() if part.oldest_first else seq.desc()).limit(part.limit)
-    return [Version(*row) for row in session.execute(statement)]
+        statement = statement.where(_V.updated >= part.since)
+    statement = statement.order_by(_V.seq.asc() if part.oldest_first else _V.seq.desc()).limit(part.limit)
+    return [Version(*row) for row in connection.execute(statement)]
 
 
-def write(session: Session, batch: Batch) -> None:
+def write(connection: Connection, batch: Batch) -> None:
     """Write what a transaction collected."""
-    for table, rows in ((VersionRow, batch.versions), (ResourceRow, batch.created)):
-        if rows:
-            session.execute(insert(_core(table)), rows)
-    for row in batch.changed:
-        session.execute(update(_core(ResourceRow)).where(col(ResourceRow.number) == row["number"]).values(**row))
+    _insert(connection, VERSION, batch.versions)
+    _insert(connection, RESOURCE, batch.created)
     if batch.changed:
-        numbers = [row["number"] for row in batch.changed]
-        for index in INDEXES:
-            session.execute(delete(index).where(col(index.number).in_(numbers)))
-    _write_indexes(session, batch.indexes)
-    for claim in batch.claims:
-        # The search found nothing under this condition, so an older claim on it is stale.
-        session.execute(delete(ClaimRow).where(col(ClaimRow.criteria) == claim["criteria"]))
+        _update(connection, batch.changed)
+    _insert(connection, TOKEN, [(*row, n) for n, rows in batch.indexes.items() for row in rows.tokens])
+    _insert(connection, REFERENCE, [(*row, n) for n, rows in batch.indexes.items() for row in rows.references])
+    _insert(connection, DATE, [(*row, n) for n, rows in batch.indexes.items() for row in rows.dates])
+    _insert(connection, STRING, [(*row, n) for n, rows in batch.indexes.items() for row in rows.strings])
+    _insert(connection, NUMBER, [(*row, n) for n, rows in batch.indexes.items() for row in rows.numbers])
     if batch.claims:
-        session.execute(insert(_core(ClaimRow)), batch.claims)
+        # The search found nothing under these conditions, so an older claim on one of them is stale.
+        connection.execute(delete(CLAIM).where(CLAIM.c.criteria.in_([criteria for criteria, _ in batch.claims])))
+        _insert(connection, CLAIM, batch.claims)
 
 
-def _write_indexes(session: Session, indexes: dict[int, IndexRows]) -> None:
-    tables: tuple[tuple[Any, list[dict[str, Any]]], ...] = (
-        (TokenRow, [
-            {"param": p, "code": c, "system": s, "number": n} for n, rows in indexes.items() for p, c, s in rows.tokens
-        ]),
-        (ReferenceRow, [
-            {"param": p, "target_type": t, "target_id": i, "number": n}
-            for n, rows in indexes.items() for p, t, i in rows.references
-        ]),
-        (DateRow, [
-            {"param": p, "low": a, "high": z, "number": n} for n, rows in indexes.items() for p, a, z in rows.dates
-        ]),
-        (StringRow, [
-            {"param": p, "text": t, "number": n} for n, rows in indexes.items() for p, t in rows.strings
-        ]),
-        (NumberRow, [
-            {"param": p, "value": v, "system": s, "code": c, "number": n}
-            for n, rows in indexes.items() for p, v, s, c in rows.numbers
-        ]),
-    )  # fmt: skip
-    for table, rows in tables:
-        if rows:
-            session.execute(insert(_core(table)), rows)
+def _update(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    names = [column.name for column in RESOURCE.columns]
+    connection.execute(_UPDATE, [dict(zip([f"b_{name}" for name in names], row, strict=True)) for row in rows])
+    numbers = [row[0] for row in rows]
+    for index in INDEXES:
+        connection.execute(delete(index).where(index.c.number.in_(numbers)))
 
 
-def _core(table: Any) -> Any:
-    """Return the plain table: inserts by way of the mapper cost several times as much."""
-    return table.__table__
+_UPDATE = (
+    update(RESOURCE)
+    .where(_R.number == bindparam("b_number"))
+    .values({c.name: bindparam(f"b_{c.name}") for c in RESOURCE.columns if c.name != "number"})
+)
 
 
-def release(session: Session, numbers: Iterable[int]) -> None:
+def _insert(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows whose values stand in the order of the table's columns, by the driver itself: this is the hot path."""
+    if rows:
+        connection.exec_driver_sql(_insert_text(table, connection.dialect.paramstyle), list(rows))
+
+
+@cache
+def _insert_text(table: Table, paramstyle: str) -> str:
+    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    mark = "?" if paramstyle == "qmark" else "%s"
+    return f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join([mark] * len(table.columns))})'  # noqa: S608
+
+
+def release(connection: Connection, numbers: Iterable[int]) -> None:
     """Give up the conditions under which deleted resources were created."""
-    session.execute(delete(ClaimRow).where(col(ClaimRow.number).in_(list(numbers))))
+    connection.execute(delete(CLAIM).where(CLAIM.c.number.in_(list(numbers))))
 
 
-def answer(session: Session, source: str) -> str | None:
+def answer(connection: Connection, source: str) -> str | None:
     """Return the first answer to a transaction of that source."""
-    return session.execute(select(col(AnswerRow.body)).where(col(AnswerRow.source) == source)).scalar()
+    return connection.execute(_ANSWER, {"source": source}).scalar()
 
 
-def keep_answer(session: Session, source: str, body: str, at: int) -> None:
+def keep_answer(connection: Connection, source: str, body: str, at: int) -> None:
     """Keep the first answer to a transaction of that source."""
-    session.execute(insert(_core(AnswerRow)), [{"source": source, "body": body, "at": at}])
+    _insert(connection, ANSWER, [(source, body, at)])
 
 
-def secret(session: Session, name: str, fresh: str) -> str:
+def secret(connection: Connection, name: str, fresh: str) -> str:
     """Return a key of this record, keeping the fresh one when there is none yet."""
-    lock(session)
-    row = session.get(SecretRow, name)
-    if row is None:
-        row = SecretRow(name=name, value=fresh)
-        session.add(row)
-        session.flush()
-    return row.value
+    lock(connection)
+    kept = connection.execute(select(SECRET.c.value).where(SECRET.c.name == name)).scalar()
+    if kept is None:
+        _insert(connection, SECRET, [(name, fresh)])
+    return str(kept or fresh)
