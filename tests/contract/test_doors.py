@@ -19,7 +19,11 @@ def doors(house: House) -> Iterator[tuple[str, str, str, str]]:
     """Yield room, method, path and who may enter, of each route."""
     for name, room in house.rooms.items():
         for route in room.app.routes:
-            guards = [d.call for d in route.dependant.dependencies] if isinstance(route, APIRoute) else [getattr(route, "guard", None)]
+            guards = (
+                [d.call for d in route.dependant.dependencies]
+                if isinstance(route, APIRoute)
+                else [getattr(route, "guard", None)]
+            )
             allow = next((g for g in guards if isinstance(g, Allow)), None)
             who = "everybody" if allow is None else " ".join(sorted(allow.roles)) or "rooms only"
             for method in sorted(getattr(route, "methods", None) or {"GET"}):
