@@ -1,68 +1,26 @@
-"""The world around a house: a sender, a dictation and a report receiver that speak MLLP over real sockets."""
+"""The world around a house, run in one program or a program a room."""
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from outside import Sink
+from processes import rooms_apart
 
+from arcuate.gateway.settings import GatewaySettings, Receiver
+from arcuate.house import HouseSettings, HouseTransport, open_house
+from arcuate.imaging.settings import ImagingSettings
+from arcuate.kernel.auth import Principal, Role, tokens
+from arcuate.kernel.clock import ManualClock, SystemClock
 from arcuate.kernel.fhir.client import FhirClient
-from arcuate.kernel.hl7v2.mllp import Framed, FrameReader, MllpClient, frame
-
-START = datetime(2026, 3, 17, 9, 0, tzinfo=UTC)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class Sink:
-    """A system that takes our messages over MLLP and acknowledges each (`AA`), as a dictation or an EHR would."""
-
-    port: int
-    received: list[str] = field(default_factory=list)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator["Sink"]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        try:
-            yield self
-        finally:
-            server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        frames = FrameReader()
-        while data := await reader.read(65536):
-            for event in frames.feed(data):
-                if isinstance(event, Framed):
-                    text = event.payload.decode()
-                    control = text.split("\r")[0].split("|")[9]
-                    writer.write(
-                        frame(
-                            f"MSH|^~\\&|SINK|X|ARCUATE|Y|20260317||ACK|A{control}|P|2.5.1\rMSA|AA|{control}\r".encode()
-                        )
-                    )
-                    self.received.append(text)
-                    self.arrived.set()
-        writer.close()
-
-    async def next(self, having: Callable[[str], bool], limit_s: float = 60) -> str:
-        """Return the first message that fits, waiting for it."""
-        async with asyncio.timeout(limit_s):
-            while True:
-                if found := next((m for m in self.received if having(m)), None):
-                    return found
-                self.arrived.clear()
-                await self.arrived.wait()
+from arcuate.kernel.hl7v2.mllp import MllpClient
+from arcuate.kernel.settings import SiteSettings
 
 
 @dataclass
@@ -108,3 +66,67 @@ class World:
                 f"{accession} stands at {case and case['stage']}, waits for {case and case['waits_for']}; {steps}"
             )
         return case
+
+
+START = datetime(2026, 3, 17, 9, 0, tzinfo=UTC)
+_TICK_S = 0.05
+
+
+async def tick(clock: ManualClock) -> None:
+    """Let the clock run with real time; a test may jump it forward besides."""
+    while True:
+        await asyncio.sleep(_TICK_S)
+        clock.advance(_TICK_S)
+
+
+_ROLES = frozenset({Role.INTEGRATION, Role.LEAD, Role.RADIOLOGIST, Role.ADMIN})
+_TESTER = Principal("tester", _ROLES, "tester", "Tester")
+
+
+@contextlib.asynccontextmanager
+async def in_one_program(folder: Path, ports: list[int], dictation: Sink, reports: Sink) -> AsyncIterator[World]:
+    clock = ManualClock(START)
+    receivers = tuple(Receiver.model_validate(receiver) for receiver in _receivers(ports))
+    room_settings = {
+        "gateway": GatewaySettings(port=ports[0], receivers=receivers),
+        "imaging": ImagingSettings(port=ports[1], quiet_s=2),
+    }
+    site = SiteSettings(time_zone="Europe/Zurich", synthetic=True)
+    settings = HouseSettings(data_dir=folder / "data")
+    ticking = asyncio.create_task(tick(clock))
+    try:
+        async with open_house(settings, site, clock=clock, room_settings=room_settings) as house:
+            key = house.rooms["access"].app.state.access.signing_key
+            token = tokens.issue(key, "urn:arcuate:access", _TESTER, clock.now(), 7 * 86400)
+            http = httpx.AsyncClient(
+                transport=HouseTransport(house),
+                base_url="http://house",
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=30,
+            )
+            yield World(FhirClient(http), http, dictation, reports, ports[0], ports[1], lambda: clock.advance(601))
+    finally:
+        ticking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ticking
+
+
+@contextlib.asynccontextmanager
+async def apart(
+    folder: Path, ports: list[int], dictation: Sink, reports: Sink, database_url: str, caddy: str
+) -> AsyncIterator[World]:
+    async with rooms_apart(folder, database_url, caddy, ports[0], ports[1], _receivers(ports)) as address:
+        key = tokens.load_or_make_key(folder / "keys" / "access-signing.json", "access")
+        token = tokens.issue(key, "urn:arcuate:access", _TESTER, SystemClock().now(), 86400)
+        async with httpx.AsyncClient(
+            base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=30
+        ) as http:
+            # Here the setting of the wait is short instead of the clock being moved.
+            yield World(FhirClient(http), http, dictation, reports, ports[0], ports[1], lambda: None)
+
+
+def _receivers(ports: list[int]) -> list[dict[str, object]]:
+    return [
+        {"name": "dictation", "kind": "dictation", "host": "127.0.0.1", "port": ports[2]},
+        {"name": "ehr", "kind": "report", "host": "127.0.0.1", "port": ports[3]},
+    ]

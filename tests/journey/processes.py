@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import httpx
-from journey_world import free_port
+from outside import free_port
 
 from arcuate.house import ROOMS
 
