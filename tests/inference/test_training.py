@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="torch is an extra: pip install .[to
 
 from arcuate.inference import store  # noqa: E402
 from arcuate.inference.engine_onnx import OnnxEngine  # noqa: E402
-from arcuate.inference.training import checkpoint, entry, labels, maps, phases  # noqa: E402
+from arcuate.inference.training import checkpoint, entry, export, labels, maps, phases  # noqa: E402
 from arcuate.inference.training import train as training  # noqa: E402
 from arcuate.inference.training.generator import Grid, Range, Renderer  # noqa: E402
 from arcuate.inference.training.loss import chosen_voxels, combined  # noqa: E402
@@ -111,7 +111,7 @@ def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     told = phases.SHIPPED["brain-t1"]
     monkeypatch.setitem(phases.SHIPPED, "brain-t1", phases.ShippedModel(told.task, told.population, (16, 16, 16), 4.0))
     monkeypatch.setattr(training, "HELD_OUT", 1)
-    monkeypatch.setattr(entry, "HELD_OUT", 1)
+    monkeypatch.setattr(export, "HELD_OUT", 1)
 
 
 def test_training_ships_a_model_and_goes_on_elsewhere_from_what_lies_with_it(

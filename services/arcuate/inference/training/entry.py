@@ -9,7 +9,7 @@ from pathlib import Path
 from arcuate.inference.training import checkpoint, labels, maps
 from arcuate.inference.training.export import export
 from arcuate.inference.training.phases import PLANS
-from arcuate.inference.training.train import HELD_OUT, Place, class_prior, train
+from arcuate.inference.training.train import Place, train
 from arcuate.kernel.errors import BadInput
 
 KEPT = "checkpoint.safetensors"
@@ -40,9 +40,8 @@ def train_model(
 
 def ship(name: str, models_dir: Path, place: Place) -> Path:
     """Exports the best state so far and keeps the newest checkpoint beside it, without training."""
-    trained = maps.prepare(place.labelmaps, place.cache, labels.load())[:-HELD_OUT]
+    folder = export(name, place, models_dir, maps.prepare(place.labelmaps, place.cache, labels.load()))
     last = PLANS[name][-1]
-    folder = export(name, place, models_dir, class_prior(trained, last.network))
     if place.checkpoint(last).exists():
         shutil.copyfile(place.checkpoint(last), folder / KEPT)
     return folder

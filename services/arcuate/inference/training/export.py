@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,27 +18,36 @@ import onnx
 import torch
 from onnx.external_data_helper import set_external_data
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from arcuate.inference.training import checkpoint, labels
 from arcuate.inference.training.checkpoint import Average, Progress
+from arcuate.inference.training.generator import Renderer
+from arcuate.inference.training.maps import PreparedMap
 from arcuate.inference.training.network import Shipped
 from arcuate.inference.training.phases import PLANS, SHIPPED, Phase, ShippedModel
-from arcuate.inference.training.train import Place, build
+from arcuate.inference.training.train import HELD_OUT, Place, build, class_prior, judge
 
 WEIGHTS = "weights.safetensors"
 GRAPH = "graph.onnx"
 
 
-def export(name: str, place: Place, models: Path, prior: Tensor) -> Path:
-    """Writes the best state of the last phase that has one; returns the model's folder."""
+def export(name: str, place: Place, models: Path, all_maps: list[PreparedMap]) -> Path:
+    """Writes the best state of the last phase that has one; returns the model's folder.
+
+    How far the class prior of training is taken out is chosen on the held-out maps.
+    """
     phase = next((p for p in reversed(PLANS[name]) if place.best(p).exists()), None)
     if phase is None:
         raise FileNotFoundError(f"no checkpoint of {name} in {place.checkpoints}: run `arcuate train {name}` first")
     net = build(phase.network)
     average = Average(net)
     progress = checkpoint.load(place.best(phase), net, average, None)
-    shipped = Shipped(average.into(net), prior).eval()
+    trained, held_out = all_maps[:-HELD_OUT], all_maps[-HELD_OUT:]
+    prior = class_prior(trained, phase.network)
+    verdict = judge(average.into(net), prior, Renderer(labels.load(), phase.grid), held_out, phase)
+    progress = replace(progress, best=verdict.dice)
+    shipped = Shipped(net, verdict.share * prior).eval()
     folder = models / name
     folder.mkdir(parents=True, exist_ok=True)
     told = SHIPPED[name]

@@ -9,8 +9,8 @@ from arcuate.inference.training.generator import Grid, Range
 
 @dataclass(frozen=True)
 class Phase:
-    """name is also the checkpoint's file name. minutes is the phase's share of a first training; rate falls to a
-    twentieth along a cosine over it. network: finder, core or grown (which starts from core)."""
+    """name is also the checkpoint's file name. minutes is the phase's share of a first training, rate its first
+    learning rate. network: finder, core or grown (which starts from core)."""
 
     name: str
     network: str
@@ -24,8 +24,8 @@ FINDER = Phase(
     "finder", "finder", Grid((56, 64, 72), 4.0),
     Range(contrast=0.4, stripped=0.25, rotation=12, shift=30, cut=0.35, whole_head=True), 2e-3, 10,
 )  # fmt: skip
-CORE = Phase("core", "core", Grid((40, 48, 40), 4.0), Range(), 2e-3, 33)
-GROWN = Phase("grown", "grown", Grid((80, 96, 80), 2.0), Range(), 1.5e-3, 46)
+CORE = Phase("core", "core", Grid((40, 48, 40), 4.0), Range(), 2e-3, 45)
+GROWN = Phase("grown", "grown", Grid((80, 96, 80), 2.0), Range(), 1.5e-3, 60)
 
 PLANS: dict[str, tuple[Phase, ...]] = {"brain-finder": (FINDER,), "brain-t1": (CORE, GROWN)}
 """Model name -> its phases; the last one's weights are shipped."""

@@ -28,6 +28,10 @@ HELD_OUT = 2
 SAVE_EVERY_S = 120.0
 JUDGE_EVERY_S = 300.0
 WARM_UP_STEPS = 50
+SLOWING_STEPS = 2000.0
+
+PRIOR_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Tried on the held-out maps: an unsure network must not be corrected fully, or it forgets its small structures."""
 
 
 @dataclass(frozen=True)
@@ -99,31 +103,38 @@ def class_prior(held: Sequence[PreparedMap], kind: str) -> Tensor:
     return prior - prior.mean()
 
 
-def judge(net: nn.Module, prior: Tensor, renderer: Renderer, held: Sequence[PreparedMap], phase: Phase) -> float:
-    """Mean Dice over classes and renderings of the held-out maps: always the same renderings."""
+@dataclass(frozen=True)
+class Verdict:
+    """Mean Dice on held-out maps, and the share of the class prior that gives it (see class_prior)."""
+
+    dice: float
+    share: float
+
+
+def judge(net: nn.Module, prior: Tensor, renderer: Renderer, held: Sequence[PreparedMap], phase: Phase) -> Verdict:
+    """Mean Dice over classes and renderings of the held-out maps, always the same renderings; the best share of the prior."""
     random = torch.Generator().manual_seed(20)
     reach = replace(phase.reach, thick=0.0, cut=0.0, contrast=0.0)
-    scores: list[Tensor] = []
+    scores: dict[float, list[Tensor]] = {share: [] for share in PRIOR_SHARES}
     net.eval()
     with torch.no_grad():
         for one in (*held, *held):
             image, target = renderer.sample(one, reach, random)
             target = targets_of(phase.network, target).reshape(-1)
-            image = image.to(memory_format=torch.channels_last_3d)
-            found = (net(image) + prior.reshape(1, -1, 1, 1, 1)).argmax(1).reshape(-1)
-            n = prior.numel()
-            both = torch.bincount(target[target == found], minlength=n).float()
-            sizes = torch.bincount(target, minlength=n) + torch.bincount(found, minlength=n)
-            scores.append((2 * both / sizes.clamp_min(1))[1:].mean())
+            logits = net(image.to(memory_format=torch.channels_last_3d))
+            for share, dices in scores.items():
+                found = (logits + share * prior.reshape(1, -1, 1, 1, 1)).argmax(1).reshape(-1)
+                n = prior.numel()
+                both = torch.bincount(target[target == found], minlength=n).float()
+                sizes = torch.bincount(target, minlength=n) + torch.bincount(found, minlength=n)
+                dices.append((2 * both / sizes.clamp_min(1))[1:].mean())
     net.train()
-    return float(torch.stack(scores).mean())
+    return max((Verdict(float(torch.stack(d).mean()), share) for share, d in scores.items()), key=lambda v: v.dice)
 
 
-def rate_at(phase: Phase, progress: Progress, minutes: float) -> float:
-    """Learning rate: a short warm-up, then a cosine to a twentieth at `minutes` of the phase."""
-    share = min(1.0, progress.seconds / 60 / max(minutes, 1e-6))
-    fallen = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share))
-    return phase.rate * fallen * min(1.0, (progress.steps + 1) / WARM_UP_STEPS)
+def rate_at(phase: Phase, progress: Progress) -> float:
+    """Learning rate: a short warm-up, then falling with the root of the steps, so that no end need be known."""
+    return phase.rate * min(1.0, (progress.steps + 1) / WARM_UP_STEPS) / math.sqrt(1 + progress.steps / SLOWING_STEPS)
 
 
 def run_phase(
@@ -150,7 +161,7 @@ def run_phase(
     while progress.seconds < minutes * 60:
         began = time.monotonic()
         for group in optimiser.param_groups:
-            group["lr"] = rate_at(phase, progress, minutes)
+            group["lr"] = rate_at(phase, progress)
         one = trained[int(torch.randint(len(trained), (), generator=random))]
         image, target = renderer.sample(one, phase.reach, random)
         value = loss_of(net, image.to(memory_format=torch.channels_last_3d), targets_of(phase.network, target))
@@ -165,10 +176,10 @@ def run_phase(
         last = progress.seconds >= minutes * 60
         if progress.seconds - decided > JUDGE_EVERY_S or last:
             decided = progress.seconds
-            dice = judge(average.into(judged), prior, renderer, held_out, phase)
-            say(f"{phase.name}: step {progress.steps}, {progress.seconds / 60:.1f} min, held-out Dice {dice:.4f}")
-            if dice > progress.best:
-                progress = replace(progress, best=dice)
+            found = judge(average.into(judged), prior, renderer, held_out, phase)
+            say(f"{phase.name}: step {progress.steps}, {progress.seconds / 60:.1f} min, held-out Dice {found.dice:.4f}")
+            if found.dice > progress.best:
+                progress = replace(progress, best=found.dice)
                 checkpoint.save(place.best(phase), net, average, optimiser, progress)
         if progress.seconds - saved > SAVE_EVERY_S or last:
             saved = progress.seconds
