@@ -225,17 +225,20 @@ def bundle_of(vignette: Json, now: datetime) -> Json:
         patient_of(vignette, now),
         *(r for found in charted.values() for r in found),
     ]
-    return {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": r} for r in resources]}
+    return _bundle("collection", resources)
 
 
 def searchset(resources: list[Json]) -> Json:
     """A search answer."""
-    return {
-        "resourceType": "Bundle",
-        "type": "searchset",
-        "total": len(resources),
-        "entry": [{"resource": r} for r in resources],
-    }
+    return {**_bundle("searchset", resources), "total": len(resources)}
+
+
+def _bundle(kind: str, resources: list[Json]) -> Json:
+    base = "https://ehr.example.org/fhir"
+    made: Json = {"resourceType": "Bundle", "type": kind}
+    if resources:
+        made["entry"] = [{"fullUrl": f"{base}/{r['resourceType']}/{r['id']}", "resource": r} for r in resources]
+    return made
 
 
 def hook_request(vignette: Json, now: datetime, prefetch: dict[str, str]) -> Json:
@@ -245,7 +248,7 @@ def hook_request(vignette: Json, now: datetime, prefetch: dict[str, str]) -> Jso
     for key, template in prefetch.items():
         kind = template.split("?")[0].split("/")[0]
         filled[key] = patient_of(vignette, now) if kind == "Patient" else searchset(charted[kind])
-    orders = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": order_of(vignette)}]}
+    orders = _bundle("collection", [order_of(vignette)])
     return {
         "hook": "order-sign",
         "hookInstance": str(uuid.uuid4()),

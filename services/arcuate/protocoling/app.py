@@ -15,25 +15,29 @@ from arcuate.kernel.log import get_logger
 from arcuate.kernel.room import Room, RoomContext
 from arcuate.kernel.web import allow, create_app, fhir_response, open_to_all, read_json
 from arcuate.protocoling import service, store
-from arcuate.protocoling.rulebook import load_rulebook
+from arcuate.protocoling.rulebook import Rulebook, load_rulebook
 from arcuate.protocoling.service import Examine, Protocoling
 from arcuate.protocoling.settings import ProtocolingSettings
 
 
 async def open_room(
-    context: RoomContext, settings: ProtocolingSettings | None = None, examine: Examine = service.examine
+    context: RoomContext,
+    settings: ProtocolingSettings | None = None,
+    examine: Examine = service.examine,
+    rulebook: Rulebook | None = None,
 ) -> Room:
     """Build the room.
 
     Args:
         examine: Examines one chart; only tests give another one.
+        rulebook: Rules read before; the shipped ones are read when it is left out.
 
     Raises:
         BadInput: A rule or data file cannot be used; says which and why.
     """
     context.database.migrate(package)
     settings = settings or ProtocolingSettings()
-    rulebook = load_rulebook()
+    rulebook = rulebook or load_rulebook()
     pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="protocoling")
     protocoling = Protocoling(rulebook, context.clock, context.database, pool, settings, examine)
     changed = await context.database.write(

@@ -123,7 +123,7 @@ def state(chart: Chart, lexicon: Lexicon) -> Stated:
 
 
 def _taken(medication: Json) -> bool:
-    return not void(medication) and medication.get("status") not in {
+    return not void(medication) and string(medication.get("status")) not in {
         "stopped",
         "completed",
         "cancelled",

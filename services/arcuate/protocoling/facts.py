@@ -218,7 +218,7 @@ def _setting(chart: Chart) -> str | Absent | None:
     }
     for encounter in chart.encounters:
         code = string((encounter.get("class") or {}).get("code")) if isinstance(encounter.get("class"), dict) else ""
-        if code in named and encounter.get("status") not in {"cancelled", "entered-in-error", "finished"}:
+        if code in named and string(encounter.get("status")) not in {"cancelled", "entered-in-error", "finished"}:
             return named[code]
     return ABSENT
 

@@ -226,6 +226,7 @@ def _decide(entry: _Known, reading: Reading, first: int, last: int) -> None:
     words = [m for m in reading.mentions if m.concept.startswith("word:") and m.start >= first and m.end <= last]
     against = [m for m in words if m.concept == "word:not_conditional"]
     entry.incompatible |= bool(against)
+    entry.removed |= any(m.concept == "word:gone" and not m.denied for m in words)
     pending = [m for m in words if m.concept == "word:pending"]
     for word in words:
         if word.denied and not (word.denied_after and word.concept == "word:eye_cleared"):

@@ -48,9 +48,9 @@ def parse(source: str, concepts: Collection[str], where: str) -> Condition:
     Raises:
         BadInput: It is no expression, or names a fact, function or concept that does not exist.
     """
-    if len(source) > _LENGTH:
+    if not source.strip() or len(source) > _LENGTH:
         raise BadInput(
-            f"A condition is longer than {_LENGTH} characters",
+            f"A condition is empty or longer than {_LENGTH} characters",
             where=where,
             todo="Split it: all conditions of a rule must hold.",
         )

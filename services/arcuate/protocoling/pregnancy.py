@@ -53,7 +53,9 @@ def pregnancy(chart: Chart, stated: Stated) -> Pregnancy:
     by_record = _by_record(chart)
     if by_text == "not" and (by_record is None or by_record[0] != "pregnant"):
         return Pregnancy("not", None, (Evidence("not pregnant by the indication"),))
-    if by_record is not None and by_record[0] == "pregnant" and not stated.reading.says("after delivery"):
+    if by_record is not None and by_record[0] == "pregnant" and stated.reading.says("after delivery"):
+        return Pregnancy(ABSENT, None, (Evidence("delivered by the indication; the record still says pregnant"),))
+    if by_record is not None and by_record[0] == "pregnant":
         return Pregnancy("pregnant", by_record[2], (by_record[1],))
     if stated.asks("pregnant") and "pregnant" in stated.coded and not stated.reading.says("after delivery"):
         return Pregnancy("pregnant", None, (Evidence("a code of pregnancy on the order"),))

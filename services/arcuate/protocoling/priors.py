@@ -134,7 +134,7 @@ def _earlier(chart: Chart, catalogue: Catalogue, lexicon: Lexicon) -> Iterator[E
     }
     coming = {ref for a in chart.appointments or () for ref in _based_on(a)}
     for order in chart.orders or ():
-        if not _is_own(order, chart) and order.get("status") not in _DEAD and order.get("intent") != "option":
+        if not _is_own(order, chart) and string(order.get("status")) not in _DEAD and order.get("intent") != "option":
             yield from _of_order(order, chart, catalogue, done, coming)
     for study in chart.studies or ():
         if own not in _based_on(study) or not own:
@@ -153,8 +153,12 @@ def _based_on(resource: Json) -> list[str]:
 def _is_own(order: Json, chart: Chart) -> bool:
     if order is chart.order or (reference_of(order) and reference_of(order) == reference_of(chart.order)):
         return True
-    mine = {(i.get("system"), i.get("value")) for i in objects(chart.order.get("identifier")) if i.get("value")}
-    return bool(mine & {(i.get("system"), i.get("value")) for i in objects(order.get("identifier"))})
+    mine = {
+        (string(i.get("system")), string(i.get("value")))
+        for i in objects(chart.order.get("identifier"))
+        if i.get("value")
+    }
+    return bool(mine & {(string(i.get("system")), string(i.get("value"))) for i in objects(order.get("identifier"))})
 
 
 def _of_order(order: Json, chart: Chart, catalogue: Catalogue, done: set[str], coming: set[str]) -> Iterator[Earlier]:
@@ -166,7 +170,7 @@ def _of_order(order: Json, chart: Chart, catalogue: Catalogue, done: set[str], c
     reference = reference_of(order)
     if order.get("status") == "completed" or reference in done:
         yield Earlier(exam, max(days, 0.0), failed=_failed(order), reference=reference)
-    elif order.get("status") in {"active", "on-hold"} and (days <= 60 or reference in coming):
+    elif string(order.get("status")) in {"active", "on-hold"} and (days <= 60 or reference in coming):
         yield Earlier(exam, days, booked=True, reference=reference)
 
 
@@ -185,7 +189,9 @@ def _of_study(study: Json, chart: Chart, catalogue: Catalogue, orders: dict[str,
     if days is None or not exam.known or study.get("status") == "entered-in-error":
         return
     broken = (
-        study.get("status") in {"cancelled"} or _failed(study) or "abort" in string(study.get("description")).lower()
+        string(study.get("status")) in {"cancelled"}
+        or _failed(study)
+        or "abort" in string(study.get("description")).lower()
     )
     yield Earlier(exam, max(days, 0.0), failed=broken, reference=reference_of(study))
 
@@ -193,7 +199,7 @@ def _of_study(study: Json, chart: Chart, catalogue: Catalogue, orders: dict[str,
 def _of_report(
     report: Json, chart: Chart, catalogue: Catalogue, orders: dict[str, Json], lexicon: Lexicon
 ) -> Iterator[Earlier]:
-    if report.get("status") in {"entered-in-error", "cancelled", "registered"}:
+    if string(report.get("status")) in {"entered-in-error", "cancelled", "registered"}:
         return
     days = days_between(when(report, "effectiveDateTime", "effectivePeriod", "issued"), chart.now)
     exam = _exam_of(report, catalogue, orders, [report.get("code") or {}], "")
@@ -212,7 +218,7 @@ def _of_report(
 def _of_appointment(
     appointment: Json, chart: Chart, catalogue: Catalogue, orders: dict[str, Json]
 ) -> Iterator[Earlier]:
-    if appointment.get("status") in _DEAD | {"fulfilled"}:
+    if string(appointment.get("status")) in _DEAD | {"fulfilled"}:
         return
     days = days_between(when(appointment, "start", "requestedPeriod"), chart.now)
     concepts = [*objects(appointment.get("serviceType")), *objects(appointment.get("reasonCode"))]

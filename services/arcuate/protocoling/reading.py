@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from arcuate.protocoling.lexicon import Lexicon
 
-LIMIT = 4000
+LIMIT = 2000
 """Characters of an indication that are read; the rest is left out and said so."""
 
 _SENTENCE_END = re.compile(r"[;!\n]+|\.(?=\s|$)|\?(?=\s+\w)")
@@ -23,6 +23,7 @@ _NOT_BEFORE = re.compile(r"\b(?:not|never|hasn't|yet|no|cannot be|can't be)\W*(?
 _BARE_NO = re.compile(r"^\s*[:\-=?(]\s*no\s*(?:$|[,;.)])")
 _LIST_TAIL = re.compile(r"\b(?:or|nor)\b")
 _NEAR = 6
+_WINDOW = 160
 _LIST_REACH = 14
 
 
@@ -119,7 +120,8 @@ def _sentences(text: str) -> Iterator[tuple[int, int]]:
 
 def _judged(mention: Mention, text: str, sentences: list[tuple[int, int]], lexicon: Lexicon) -> Mention:
     first, last = next((s for s in sentences if s[0] <= mention.start < s[1]), (0, len(text)))
-    before, after = text[first : mention.start], text[mention.end : last]
+    before = text[max(first, mention.start - _WINDOW) : mention.start]
+    after = text[mention.end : min(last, mention.end + _WINDOW)]
     cues = lexicon.cues
     if stops := list(cues["stop"].finditer(before)):
         before = before[stops[-1].end() :]

@@ -114,7 +114,7 @@ def age_years(birth: Any, now: datetime) -> float | None:
 
 def void(resource: Json) -> bool:
     """Return whether a resource says of itself that it is not true: entered in error, refuted, cancelled as a result."""
-    if resource.get("status") in {"entered-in-error", "unknown"}:
+    if resource.get("status") == "entered-in-error":
         return True
     return first_code(resource.get("verificationStatus")) in {"entered-in-error", "refuted"}
 
