@@ -47,7 +47,7 @@ def test_volumes_are_those_of_people(seed: int) -> None:
     for side in ("left", "right"):
         assert 190 < volumes[f"cortex-{side}"] < 330
         assert 160 < volumes[f"white-matter-{side}"] < 320
-        assert 2.4 < volumes[f"hippocampus-{side}"] < 6.5
+        assert 1.2 < volumes[f"hippocampus-{side}"] < 7  # one of the twenty source heads has 1.4 on one side
         assert 4.5 < volumes[f"thalamus-{side}"] < 11
         assert 2 < volumes[f"lateral-ventricle-{side}"] < 60
         assert 40 < volumes[f"cerebellum-{side}"] < 95

@@ -107,7 +107,9 @@ class Writer:
             25: "F",
             32: ((f"{reader}", reader),),
         }
-        texts = [("18782-3", "Study observation", line) for line in lines] + [("19005-8", "Impression", impression)]
+        texts = [("18782-3", "Study observation", line or " ") for line in lines] + [
+            ("19005-8", "Impression", impression)
+        ]
         values = [
             segment("OBX", {1: str(n), 2: "TX", 3: (code, name, "LN"), 4: "1", 5: text, 11: "F", 14: self._time(at)})
             for n, (code, name, text) in enumerate(texts, 1)

@@ -1,5 +1,7 @@
 """The synthetic scanner: makes an invented head for a case and sends it as a DICOM series over C-STORE."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -7,6 +9,7 @@ from zoneinfo import ZoneInfo
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE
+from pynetdicom.association import Association
 
 from arcuate.hospital.exams import SCANNERS
 from arcuate.hospital.heads.render import render_t1
@@ -17,6 +20,8 @@ from arcuate.hospital.patients import ASSIGNER
 from arcuate.kernel.errors import Unavailable
 
 _TITLE = "SYNTH-SCANNER"
+_TRIES = 3
+_ANSWER_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -65,23 +70,53 @@ def study_facts(case: Case, began: datetime) -> StudyFacts:
 def send(done: Scan, host: str, port: int, called: str) -> int:
     """Send the series and return how many images were taken.
 
+    An image without an answer is sent again on a new association, as scanners do (the same UID: twice without harm); pynetdicom
+    3.0.4 loses an answer now and then when its threads are starved.
+
     Raises:
-        Unavailable: No association, or an image was refused.
+        Unavailable: No association, an image was refused, or not answered three times.
     """
+    sent = 0
+    for attempt in range(1, _TRIES + 1):
+        taken, refused = _send_from(done.slices[sent:], host, port, called)
+        sent += taken
+        if sent == len(done.slices):
+            return sent
+        if refused or attempt == _TRIES:
+            raise Unavailable(f"Image {sent + 1} was not taken ({refused or 'no answer'})", where=f"{host}:{port}")
+    raise AssertionError("unreachable")
+
+
+def _send_from(slices: Sequence[Dataset], host: str, port: int, called: str) -> tuple[int, str]:
+    """Send over one association; returns how many images were taken, and the status of one that was refused."""
     entity = AE(ae_title=_TITLE)
     entity.add_requested_context(MRImageStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+    entity.acse_timeout = entity.network_timeout = 60
+    entity.dimse_timeout = _ANSWER_S
     association = entity.associate(host, port, ae_title=called)
     if not association.is_established:
         raise Unavailable(
             "The image receiver took no association", where=f"{host}:{port}", todo="Is the imaging room running?"
         )
     try:
-        for number, dataset in enumerate(done.slices):
+        for number, dataset in enumerate(slices):
+            _settle(association)
             status = association.send_c_store(dataset)
-            if not status or status.Status != 0x0000:
-                code = f"{status.Status:04X}" if status else "no answer"
-                raise Unavailable(f"Image {number + 1} was not taken ({code})", where=f"{host}:{port}")
-        return len(done.slices)
+            if not status:
+                return number, ""
+            if status.Status != 0x0000:
+                return number, f"{status.Status:04X}"
+        return len(slices), ""
     finally:
-        association.release()
+        if association.is_established:
+            association.release()
+
+
+def _settle(association: Association) -> None:
+    """Wait until the association's own thread runs again after the last answer.
+
+    pynetdicom 3.0.4 takes a stale sign that this thread is paused for a fresh one; the thread then takes the next answer away.
+    """
+    until = time.monotonic() + 1.0
+    while association._is_paused and time.monotonic() < until:
+        time.sleep(0.0005)
