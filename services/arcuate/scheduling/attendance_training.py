@@ -59,7 +59,7 @@ class Split:
 
 def train(
     history: Path, out: Path, seed: int, *, site: str = "synthetic department", synthetic: bool = True, zone: tzinfo | None = None,
-    features: Sequence[Feature] = ATTENDANCE,
+    features: Sequence[Feature] = ATTENDANCE, draws: int = 200,
 ) -> cards.Metrics:  # fmt: skip
     """Train on a history of FHIR NDJSON files and write the model folder.
 
@@ -69,6 +69,7 @@ def train(
         site: Whose history it is; the pages warn while it is not the running site's.
         synthetic: Whether the history is invented; the card and every answer say so.
         zone: The site's zone for weekday and hour; None takes the offset in which each time is written.
+        draws: Bootstrap draws behind each interval of the card.
 
     Raises:
         BadInput: Too little history, or it cannot be read.
@@ -84,7 +85,7 @@ def train(
     refuse_leaks(features, [m for m, _, _ in moments], seed)
     split = split_by_time([Row(m, vector(features, m), outcome, booking) for m, outcome, booking in moments])
     model = _fit(split, features, seed)
-    metrics = judge(model, split.judge, seed)
+    metrics = judge(model, split.judge, seed, draws)
     _refuse_too_good(metrics)
     _write(out, model, metrics, split, visits, Data(
         site, synthetic, str(min(v.start for v in visits).date()), str(max(v.start for v in visits).date()), len(visits),
@@ -193,7 +194,7 @@ def calibrate(bag: Bag, rows: Sequence[Row], outcome: str, columns: Sequence[str
     return Calibration(float(line.coef_[0, 0]), float(line.intercept_[0]), float(truth.mean()), table)
 
 
-def judge(model: AttendanceModel, rows: Sequence[Row], seed: int) -> cards.Metrics:
+def judge(model: AttendanceModel, rows: Sequence[Row], seed: int, draws: int = 200) -> cards.Metrics:
     """Measure a model on rows that it has not seen, against the site's rate and past misses."""
     parts = {
         "24 h before": [r for r in rows if not r.at_booking],
@@ -215,7 +216,7 @@ def judge(model: AttendanceModel, rows: Sequence[Row], seed: int) -> cards.Metri
                 "past misses": _past_misses(members, outcome, base),
             }
             for kind, chance in forecasts.items():
-                measured = measures.bootstrap(truth, chance, groups, measures.CHANCE_MEASURES, seed)
+                measured = measures.bootstrap(truth, chance, groups, measures.CHANCE_MEASURES, seed, draws)
                 lines.append(cards.Line(outcome, part, kind, len(members), float(truth.mean()), measured))
         held[outcome] = _interval_held(model, parts["24 h before"], outcome)
     return cards.Metrics(tuple(lines), held)

@@ -69,6 +69,11 @@ def _mobile(m: Moment) -> float | None:
     return None if m.visit.mobile is None else float(m.visit.mobile)
 
 
+def _others(m: Moment) -> list[Visit]:
+    """Return the other visits that were booked by then."""
+    return [v for v in m.others if v.id != m.visit.id and (v.created is None or v.created <= m.decided_at)]
+
+
 def _told(visit: Visit, m: Moment) -> bool:
     """Say whether a visit's outcome was known at the decision."""
     return visit.known_at is not None and visit.known_at <= m.decided_at
@@ -76,9 +81,7 @@ def _told(visit: Visit, m: Moment) -> bool:
 
 def stood(m: Moment) -> list[Visit]:
     """Return the patient's earlier visits that were kept, missed or cancelled late, as far as known then; oldest first."""
-    found = [
-        v for v in m.others if v.outcome in _STOOD and v.id != m.visit.id and v.start < m.decided_at and _told(v, m)
-    ]
+    found = [v for v in _others(m) if v.outcome in _STOOD and v.start < m.decided_at and _told(v, m)]
     return sorted(found, key=lambda v: v.start)
 
 
@@ -112,13 +115,11 @@ def _days_since_last(m: Moment) -> float | None:
 def _moved(m: Moment) -> float:
     """Count earlier dates of the same order that were cancelled before this one was booked."""
     created = m.visit.created or m.decided_at
+    gone = (Outcome.EARLY_CANCEL, Outcome.LATE_CANCEL)
+    same_order = [v for v in _others(m) if v.order is not None and v.order == m.visit.order]
     return float(
-        sum(
-            v.order is not None and v.order == m.visit.order and v.id != m.visit.id and v.created is not None and v.created < created
-            and v.outcome in (Outcome.EARLY_CANCEL, Outcome.LATE_CANCEL) and _told(v, m)
-            for v in m.others
-        )
-    )  # fmt: skip
+        sum(v.created is not None and v.created < created and v.outcome in gone and _told(v, m) for v in same_order)
+    )
 
 
 ATTENDANCE: tuple[Feature, ...] = (
@@ -152,11 +153,6 @@ def _by(m: Moment, when: datetime | None) -> datetime | None:
 
 def _minutes_between(earlier: datetime, later: datetime) -> float:
     return (later - earlier).total_seconds() / 60
-
-
-def _others(m: Moment) -> list[Visit]:
-    """Return the other visits of that day and place that were booked by then."""
-    return [v for v in m.others if v.id != m.visit.id and (v.created is None or v.created <= m.decided_at)]
 
 
 def _here(m: Moment) -> float:

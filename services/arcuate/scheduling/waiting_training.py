@@ -51,6 +51,7 @@ def train(
     site: str = "synthetic department",
     synthetic: bool = True,
     zone: tzinfo | None = None,
+    draws: int = 200,
 ) -> cards.Metrics:
     """Train on a history of FHIR NDJSON files and write the model folder; see `attendance_training.train` for the arguments.
 
@@ -83,7 +84,7 @@ def train(
         targets[target] = _fit(target, features, parts[0], parts[1], seed)
         widened[target] = targets[target].widen
         counts[target] = (len(parts[0]), len(parts[1]))
-        lines += judge(target, targets[target], parts[2], seed, train=parts[0])
+        lines += judge(target, targets[target], parts[2], seed, train=parts[0], draws=draws)
     metrics = cards.Metrics(tuple(lines), {})
     low, high = min(v.minutes or 30 for v in early), max(v.minutes or 30 for v in early)
     table = {
@@ -180,7 +181,9 @@ def _widening(quantiles: Floats, truth: Floats, least: float) -> float:
     return widen if covered >= 0.79 else max(0.0, widen)
 
 
-def judge(target: str, fitted: Target, rows: Sequence[Row], seed: int, train: Sequence[Row] = ()) -> list[cards.Line]:
+def judge(
+    target: str, fitted: Target, rows: Sequence[Row], seed: int, *, train: Sequence[Row] = (), draws: int = 200
+) -> list[cards.Line]:
     """Measure a target on rows that it has not seen; with training rows also against simple opponents."""
     parts: dict[str, list[Row]] = {"all": list(rows)}
     if target == "wait":
@@ -198,7 +201,7 @@ def judge(target: str, fitted: Target, rows: Sequence[Row], seed: int, train: Se
         if train:
             forecasts |= _opponents(target, members, train)
         for kind, forecast in forecasts.items():
-            measured = measures.quantile_measures(truth, forecast, groups, seed)
+            measured = measures.quantile_measures(truth, forecast, groups, seed, draws)
             lines.append(cards.Line(target, part, kind, len(members), float(truth.mean()), measured))
     return lines
 
