@@ -26,6 +26,9 @@ class Metrics:
     lines: tuple[Line, ...]
     held: Mapping[str, tuple[int, int]]
 
+    def __str__(self) -> str:
+        return self.table()
+
     def table(self) -> str:
         """Return the measures as a Markdown table."""
         names = list(self.lines[0].measured) if self.lines else []
