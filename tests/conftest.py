@@ -9,8 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from arcuate.kernel.clock import ManualClock
+
+# A busy machine is no fault of the code: examples are limited in number, not in time. No database of examples: CI starts from nothing.
+settings.register_profile("arcuate", deadline=None, database=None, derandomize=True, print_blob=True)
+settings.load_profile("arcuate")
 
 ROOT = Path(__file__).parent.parent
 IN_CI = bool(os.environ.get("ARCUATE_CI"))
