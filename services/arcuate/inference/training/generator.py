@@ -7,7 +7,7 @@ spread; nothing is copied from a real scan. After SynthSeg (B. Billot et al., Me
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -165,14 +165,18 @@ class Renderer:
         self, held: PreparedMap, points: Tensor, means: Tensor, reach: Range, random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Intensity with partial volume, and mm to the brain's surface, both (x, y, z)."""
-        fine = torch.index_select(means, 0, held.index.reshape(-1)).reshape(1, 1, *held.index.shape)
+        low, high = _seen(points, held.index.shape)
+        near = held.index[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].contiguous()
+        far = held.distance[tuple(slice(a // 2, b // 2) for a, b in zip(low, high, strict=True))]
+        points = points - torch.tensor(low)
+        fine = torch.index_select(means, 0, near.reshape(-1)).reshape(1, 1, *near.shape)
         halved = functional.avg_pool3d(fine, 2)
         if self.grid.voxel > 3:
             halved = functional.avg_pool3d(functional.pad(halved, (1, 0) * 3, mode="replicate"), 2, stride=1)
             offset = 1.0
         else:
             offset = 0.0
-        both = torch.cat([halved, held.distance[None, None]], 1)
+        both = torch.cat([halved, far[None, None]], 1)
         shape = torch.tensor(both.shape[2:])
         where = (points + (offset - 0.5)) / 2
         unit = (2 * where + 1) / shape - 1
@@ -283,6 +287,16 @@ def _rotation(angles: list[float]) -> Tensor:
         turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
         result = result @ turn
     return result
+
+
+def _seen(points: Tensor, shape: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The part of a map that the points look at, with a margin, from even to even voxels; all where they look beside it."""
+    flat = points.reshape(-1, 3)
+    low = [max(0, int(n) - 6) // 2 * 2 for n in flat.amin(0)]
+    high = [min(size, (int(n) + 8) // 2 * 2) for n, size in zip(flat.amax(0), shape, strict=True)]
+    if any(b - a < 8 for a, b in zip(low, high, strict=True)):
+        return [0, 0, 0], list(shape)
+    return low, high
 
 
 def _nearest(index: Tensor, points: Tensor) -> Tensor:

@@ -17,13 +17,13 @@ class Convolution(nn.Conv3d):
     """A 3D convolution that always takes torch's fast path on a CPU.
 
     For one small image torch falls back to a path many times slower (below 20480 values in a slab); a second, empty
-    image beside it costs less.
+    image beside it costs less. Not so for a single channel.
     """
 
     def forward(self, image: Tensor) -> Tensor:
         """(n, inputs, x, y, z) -> (n, outputs, x, y, z)."""
         small = image.shape[0] * image.shape[1] * image.shape[2] * image.shape[3] <= 20480
-        if self.training and small and image.shape[0] == 1 and image.device.type == "cpu":
+        if self.training and small and image.shape[0] == 1 < image.shape[1] and image.device.type == "cpu":
             beside = torch.zeros_like(image)
             doubled = torch.cat([image, beside]).contiguous(memory_format=torch.channels_last_3d)
             return super().forward(doubled)[:1]
@@ -82,7 +82,7 @@ class Core(nn.Module):
 class Grown(nn.Module):
     """A core with a level of twice its resolution round it; when new it answers exactly as the core did."""
 
-    def __init__(self, core: Core, width: int = 16) -> None:
+    def __init__(self, core: Core, width: int = 8) -> None:
         super().__init__()
         self.core = core
         inner = core.channels[0]
@@ -100,11 +100,16 @@ class Grown(nn.Module):
         """Fine features (batch, width, x, y, z) and the core's logits at half the resolution."""
         fine = self.outer(image)
         inner = self.core.features(functional.avg_pool3d(image, 2), self.into(fine))
-        n, _, x, y, z = inner.shape
-        folded = self.back(inner).reshape(n, 2, 2, 2, self.width, x, y, z)
-        opened = folded.permute(0, 4, 5, 1, 6, 2, 7, 3).reshape(n, self.width, 2 * x, 2 * y, 2 * z)
+        coarse_of_fine = self._opened(inner)
         coarse: Tensor = self.core.head(inner)
-        return self.last(fine + opened), coarse
+        return self.last(fine + coarse_of_fine), coarse
+
+    def _opened(self, inner: Tensor) -> Tensor:
+        """The core's features, each voxel opened into 2x2x2; written so that channels stay last in memory (one copy)."""
+        n, _, x, y, z = inner.shape
+        folded = functional.linear(inner.permute(0, 2, 3, 4, 1), self.back.weight.flatten(1), self.back.bias)
+        parted = folded.reshape(n, x, y, z, 2, 2, 2, self.width).permute(0, 1, 4, 2, 5, 3, 6, 7)
+        return parted.reshape(n, 2 * x, 2 * y, 2 * z, self.width).permute(0, 4, 1, 2, 3)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, classes, x, y, z)."""
