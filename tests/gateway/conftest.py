@@ -102,7 +102,9 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def open_site(data: Path, settings: GatewaySettings, url: str = "", zone: str = "Europe/Zurich") -> AsyncIterator[Site]:
+async def open_site(
+    data: Path, settings: GatewaySettings, url: str = "", zone: str = "Europe/Zurich"
+) -> AsyncIterator[Site]:
     clock = ManualClock(START)
     site = SiteSettings(time_zone=zone, synthetic=True)
     house_settings = HouseSettings(data_dir=data, database_url=url)
@@ -176,7 +178,8 @@ async def sinks() -> AsyncIterator[dict[str, Sink]]:
 async def connected(tmp_path: Path, sinks: dict[str, Sink]) -> AsyncIterator[Site]:
     """A gateway with three receivers."""
     receivers = tuple(
-        Receiver.model_validate({"name": name, "kind": name, "host": "127.0.0.1", "port": sink.port}) for name, sink in sinks.items()
+        Receiver.model_validate({"name": name, "kind": name, "host": "127.0.0.1", "port": sink.port})
+        for name, sink in sinks.items()
     )
     settings = GatewaySettings(port=0, receivers=receivers, send_timeout_s=2)
     async with open_site(tmp_path / "data", settings) as opened:

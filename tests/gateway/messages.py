@@ -28,7 +28,15 @@ def booking(
     )
 
 
-def registration(event: str = "A08", patient: str = "100", *, control_id: str = "20", pid: str = "", at: str = "20260317102000", visit: str = "") -> str:
+def registration(
+    event: str = "A08",
+    patient: str = "100",
+    *,
+    control_id: str = "20",
+    pid: str = "",
+    at: str = "20260317102000",
+    visit: str = "",
+) -> str:
     rest = pid or f"{patient}^^^HOSP^MR||Doe^Jane||19800101|F|||1 Main St^^Town^^8000^CH||0791234567^PRN^CP"
     return (
         f"MSH|^~\\&|ADT|HOSP|ARCUATE|NEURO|{at}||ADT^{event}^ADT_A01|{control_id}|P|2.5.1\r"
@@ -52,7 +60,8 @@ def result(
     at: str = "20260317120000", name: str = "Doe^Jane", born: str = "19800101", groups: str = "",
 ) -> str:  # fmt: skip
     lines = "".join(
-        f"OBX|{n}|TX|18748-4^Diagnostic imaging study^LN||{line}||||||{status}\r" for n, line in enumerate(text.split("\n"), 1)
+        f"OBX|{n}|TX|18748-4^Diagnostic imaging study^LN||{line}||||||{status}\r"
+        for n, line in enumerate(text.split("\n"), 1)
     )
     return (
         f"MSH|^~\\&|DICT|HOSP|ARCUATE|NEURO|{at}||ORU^R01^ORU_R01|{control_id}|P|2.5.1\r"

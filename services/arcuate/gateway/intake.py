@@ -66,10 +66,14 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - a fault of our reading must not keep a message out of the journal
             self._log.error("frame not read", error=type(error).__name__)
             read = Read(header, profile, Finding(Verdict.STORED), (NewMessage(_kind(header), State.WAITING),))
-        return await self._commit(read, raw, raw, None, len(raw), headers.content_hash(raw, read.header), peer)
+        answer, _ = await self._commit(read, raw, raw, None, len(raw), headers.content_hash(raw, read.header), peer)
+        return answer
 
-    async def take_spooled(self, name: str, head: bytes, size: int, digest: bytes, peer: str) -> Answer:
-        """Journal a frame whose bytes lie in a spool file: parked as too large, answered as a content fault."""
+    async def take_spooled(self, name: str, head: bytes, size: int, digest: bytes, peer: str) -> tuple[Answer, bool]:
+        """Journal a frame whose bytes lie in a spool file: parked as too large, answered as a content fault.
+
+        The second value says whether the journal refers to the file now (not when it repeats another frame, or failed).
+        """
         header = headers.read(head)
         profile = self._profiles.of_header(header)
         limit = self._settings.processed_bytes
@@ -91,11 +95,12 @@ class Intake:
             (_too_large(header, size, limit),),
         )
         self._log.error("frame refused: over the limit for keeping", peer=peer, size=size)
-        return await self._commit(read, head, head, None, size, hashlib.sha256(head).digest(), peer)
+        answer, _ = await self._commit(read, head, head, None, size, hashlib.sha256(head).digest(), peer)
+        return answer
 
     async def _commit(
         self, read: Read, head: bytes, raw: bytes | None, spool: str | None, size: int, digest: bytes, peer: str
-    ) -> Answer:
+    ) -> tuple[Answer, bool]:
         now = self._clock.now()
         control_id = secrets.token_hex(8)
         answer = domain.answer(read.header, read.finding, read.profile, control_id, now)
@@ -107,10 +112,10 @@ class Intake:
         try:
             kept = await self._write(frame, window)
         except Exception as error:  # noqa: BLE001 - the edge of the door: whatever failed, the frame is not stored
-            return self.not_stored(head, error)
+            return self.not_stored(head, error), False
         self.storage_fault = None
         self._on_stored()
-        return Answer(kept.code, kept.wire, answer.close)
+        return Answer(kept.code, kept.wire, answer.close), not kept.repeated
 
     async def _write(self, frame: NewFrame, window: datetime) -> store.Kept:
         """One retry: the other connection of a sender may have stored the same message in the meantime."""

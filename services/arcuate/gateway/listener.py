@@ -239,6 +239,11 @@ class Connection(asyncio.Protocol):
             await asyncio.to_thread(spool.keep)
             digest = await asyncio.to_thread(spool.digest, event.head)
         except OSError as error:
+            spool.discard()
             self.listener.log.error("frame not spooled", error=type(error).__name__)
             return self.listener.intake.not_stored(event.head, error)
-        return await self.listener.intake.take_spooled(spool.name, event.head, event.size, digest, self.address)
+        intake = self.listener.intake
+        answer, referred = await intake.take_spooled(spool.name, event.head, event.size, digest, self.address)
+        if not referred:
+            spool.discard()
+        return answer

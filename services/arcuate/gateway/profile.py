@@ -98,6 +98,7 @@ class Profile:
     content_fault: Literal["AA", "AE"]
     storage_fault: Literal["AR", "close"]
     patient_keys: tuple[str, ...]
+    not_keys: frozenset[str]
     sources: Mapping[str, tuple[Source, ...]] = field(repr=False)
     maps: Mapping[str, Mapping[str, str]] = field(repr=False)
 
@@ -113,6 +114,12 @@ class Profile:
     def translate(self, table: str, code: str) -> str | None:
         """Return what a code means; None when the profile does not know it."""
         return self.maps[table].get(code.strip().casefold() if table in _FOLDED else code.strip())
+
+    def rank(self, kind: str) -> int | None:
+        """Return how well a number of this type (CX-5) names the patient, 0 best; None when it numbers something else."""
+        if kind in self.not_keys:
+            return None
+        return self.patient_keys.index(kind) if kind in self.patient_keys else len(self.patient_keys)
 
     def zone(self, site: ZoneInfo) -> ZoneInfo:
         """Return the zone of this sender's times without an offset."""
@@ -204,6 +211,7 @@ def _profile(data: Mapping[str, Any], file: str) -> Profile:
             content_fault=answers["content_fault"],
             storage_fault=answers["storage_fault"],
             patient_keys=tuple(data["patient"]["keys"]),
+            not_keys=frozenset(data["patient"]["not_keys"]),
             sources={what: tuple(_source(entry) for entry in data[what]) for what in _LISTS},
             maps={
                 **{table: data[table] for table in _MAPS},

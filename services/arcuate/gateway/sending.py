@@ -18,7 +18,7 @@ async def send_files(paths: Sequence[Path], host: str, port: int, report: Callab
     """Send each file as one frame and report its acknowledgement; returns how many of each code.
 
     Bytes go out as they stand; a file that holds framing bytes of its own is sent without another frame around it.
-    Acknowledgements, and messages that ask for no answer (MSH-15 and MSH-16 NE), are not waited for.
+    Acknowledgements, and messages that ask for no answer or for one only in case of error (MSH-15, MSH-16), are listened after briefly.
 
     Raises:
         Unavailable: Nobody listens there.
@@ -43,8 +43,9 @@ async def _send(client: MllpClient, content: bytes) -> tuple[str, str]:
     wire = content if framed else frame(content)
     if framed and content.endswith(b"\x1c"):
         wire += b"\r"
-    expected = _expects_answer(content.strip(b"\x0b\x1c\r\n") if framed else content)
-    answer = await client.exchange(wire, _ANSWER_S if expected else _NO_ANSWER_S)
+    raw = content.strip(b"\x0b\x1c\r\n") if framed else content
+    expected, head = _expects_answer(raw), header.read(raw)
+    answer = await client.exchange(wire, _ANSWER_S if expected else _NO_ANSWER_S, head.control_id if head else b"")
     if answer is None:
         return ("no answer", "") if expected else ("none", "not to be answered")
     said = ack.read(answer)
@@ -56,5 +57,10 @@ def _expects_answer(raw: bytes) -> bool:
     if heads and all(domain.is_acknowledgement(one) for one in heads):
         return False
     first = header.read(raw)
-    silent = (b"NE", b"")
-    return first is None or not first.enhanced or first.field(15) not in silent or first.field(16) not in silent
+    silent = (b"NE", b"ER", b"")  # ER: an answer only when something is wrong
+    return (
+        first is None
+        or not first.enhanced
+        or first.field(15).strip() not in silent
+        or first.field(16).strip() not in silent
+    )

@@ -4,7 +4,7 @@ One ServiceRequest an accession number. ORC-1 says what happens (profile: `order
 table at HL7: IPC-1 accession, IPC-3 study UID; ZDS-1 study UID.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -28,7 +28,7 @@ from arcuate.kernel.errors import Json
 from arcuate.kernel.fhir import bundle
 from arcuate.kernel.fhir.bundle import Entry
 from arcuate.kernel.fhir.client import version_of
-from arcuate.kernel.hl7v2.message import Segment
+from arcuate.kernel.hl7v2.message import Part, Segment
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,27 @@ def numbers(segments: list[Segment], profile: Profile, sender: Sender) -> Number
     """Return the numbers of an order by the sender's profile."""
     accession = datatypes.one_line(profile.value("accession", segments))
     uid = profile.value("study_uid", segments)
-    group = next((segment[4] for segment in segments if segment.id == "ORC" and segment[4]), None)
-    placer, filler = profile.find("placer", segments), profile.find("filler", segments)
     return Numbers(
         codes.accession_identifier(accession) if accession else None,
-        datatypes.ei(placer[1], codes.placer_system(datatypes.ei_authority(placer[1], sender)), "PLAC")
-        if placer
-        else None,
-        datatypes.ei(filler[1], codes.filler_system(datatypes.ei_authority(filler[1], sender)), "FILL")
-        if filler
-        else None,
+        _number(profile.find("placer", segments), codes.placer_system, "PLAC", sender),
+        _number(profile.find("filler", segments), codes.filler_system, "FILL", sender),
         codes.study_uid_identifier(uid) if uid else None,
-        datatypes.ei(group, codes.placer_system(datatypes.ei_authority(group, sender)) + ":group", "PGN")
-        if group
-        else None,
+        _requisition(segments, sender),
     )
+
+
+def _number(found: tuple[str, Part] | None, system: Callable[[str], str], kind: str, sender: Sender) -> Json | None:
+    return datatypes.ei(found[1], system(datatypes.ei_authority(found[1], sender)), kind) if found else None
+
+
+def _requisition(segments: list[Segment], sender: Sender) -> Json | None:
+    """ORC-4, the placer's group number; table 0203 of R4 has no code for it."""
+    group = next((segment[4] for segment in segments if segment.id == "ORC" and segment[4]), None)
+    value = datatypes.one_line(group.component(1)) if group is not None else ""
+    if group is None or not value:
+        return None
+    system = codes.placer_system(datatypes.ei_authority(group, sender)) + ":group"
+    return {"system": system, "value": value, "type": {"text": "Placer group number"}}
 
 
 def standing_orders(found: Numbers, standing: Standing) -> list[Json]:

@@ -51,8 +51,9 @@ def identifiers(fields: list[Field], profile: Profile, sender: Sender) -> tuple[
         if found is None:
             continue
         kind, identifier = found
-        if kind in profile.patient_keys:
-            listed.append((profile.patient_keys.index(kind), identifier))
+        rank = profile.rank(kind)
+        if rank is not None:
+            listed.append((rank, identifier))
         else:
             # Accounts, visits and insurance numbers of the same assigner live in a number space of their own.
             identifier["system"] = f"{identifier['system']}:{kind}"

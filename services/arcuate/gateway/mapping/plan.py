@@ -31,7 +31,10 @@ def use_of(kind: str, event: str) -> str:
     table = events()
     if kind in table["known"]["acknowledgements"]:
         return "acknowledgement"
-    return table["use"].get(f"{kind}^{event}") or ("ignored" if kind in table["known"]["types"] else "unknown")
+    if use := table["use"].get(f"{kind}^{event}"):
+        return str(use)
+    needs_event = not event and any(name.startswith(f"{kind}^") for name in table["use"])
+    return "unknown" if needs_event or kind not in table["known"]["types"] else "ignored"
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,9 @@ class Context:
 
 
 def message_type(message: Message) -> tuple[str, str]:
-    """Return MSH-9.1 and MSH-9.2; an event that is missing there stands in EVN-1 of old messages."""
+    """Return MSH-9.1 and MSH-9.2; an event that is missing there stands in EVN-1 of old messages, or there is but one."""
     kind, event = message.value("MSH-9.1").strip(), message.value("MSH-9.2").strip()
-    if kind == "ADT" and not event:
-        event = message.value("EVN-1").strip()
-    return kind, event
+    return kind, event or message.value("EVN-1").strip() or events()["alone"].get(kind, "")
 
 
 @dataclass
@@ -106,6 +107,7 @@ def needs(use: str, context: Context) -> Needs:
         booking = sch.read(message, sender)
         found.add("Appointment", booking.tokens)
         found.add("ServiceRequest", booking.orders)
+        found.add("Location", [token(place["identifier"][0]) for place in sch.places(booking, sender)])
     return found
 
 

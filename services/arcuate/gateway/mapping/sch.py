@@ -106,13 +106,14 @@ def apply(
     for order in orders:
         if not standing.is_of(order, person.current):
             raise identity_conflict("The order of this booking belongs to another patient", "SCH-27")
-    places = _places(booking, sender)
-    made = _appointment(current, booking, event, rule, person, places, orders, profile, sender)
+    rooms = [_place(place, standing) for place in places(booking, sender)]
+    made = _appointment(current, booking, event, rule, person, [one for one, _ in rooms], orders, profile, sender)
     changed = _entry(made, current, booking)
     waits = [] if orders else [Wait(WaitKind.BOOKING, one, message_at) for one in booking.orders]
     asked = _answered(current, standing)
     words = [f"booking {'changed' if current else 'new'} ({made['status']})"] if changed else []
-    return Mapped([*places, *changed, *asked], words, waits=waits, marks={mark: message_at})
+    new_places = [entry for _, entries in rooms for entry in entries]
+    return Mapped([*new_places, *changed, *asked], words, waits=waits, marks={mark: message_at})
 
 
 def _has_patient(appointment: Json, person: Person, standing: Standing) -> bool:
@@ -127,14 +128,23 @@ def _entry(made: Json, current: Json, booking: Booking) -> list[Entry]:
     return [] if made == current else [bundle.update(made, version_of(current))]
 
 
-def _places(booking: Booking, sender: Sender) -> list[Entry]:
+def places(booking: Booking, sender: Sender) -> list[Json]:
     """AIL-3: each place as a Location."""
-    found = datatypes.first([datatypes.pl(segment[3], sender) for segment in booking.segments if segment.id == "AIL"])
-    return [bundle.create(place, {"identifier": token(place["identifier"][0])}) for place in found]
+    return datatypes.first([datatypes.pl(segment[3], sender) for segment in booking.segments if segment.id == "AIL"])
+
+
+def _place(place: Json, standing: Standing) -> tuple[Json, list[Entry]]:
+    """Return a Reference to a place, and its entry when it is not known yet."""
+    number = token(place["identifier"][0])
+    found = standing.find("Location", [number])
+    if found:
+        return codes.reference("Location", found[0]["id"]), []
+    entry = bundle.create(place, {"identifier": number})
+    return entry.reference, [entry]
 
 
 def _appointment(
-    current: Json, booking: Booking, event: str, rule: str, person: Person, places: Sequence[Entry], orders: Sequence[Json],
+    current: Json, booking: Booking, event: str, rule: str, person: Person, places: Sequence[Json], orders: Sequence[Json],
     profile: Profile, sender: Sender,
 ) -> Json:  # fmt: skip
     sch = booking.sch
@@ -238,11 +248,11 @@ def _minutes(booking: Booking, start: Moment | None, end: Moment | None) -> int:
 
 
 def _participants(
-    current: Json, booking: Booking, person: Person, places: Sequence[Entry], sender: Sender
+    current: Json, booking: Booking, person: Person, places: Sequence[Json], sender: Sender
 ) -> list[Json]:
     """Patient, places (AIL) and people (AIP); places and people stay when the message names none."""
     kept = current.get("participant", [])
-    stated = [{"actor": entry.reference, "status": "accepted"} for entry in places]
+    stated = [{"actor": place, "status": "accepted"} for place in places]
     people = datatypes.first([datatypes.xcn(segment[3], sender) for segment in booking.segments if segment.id == "AIP"])
     stated += [{"actor": one, "status": "accepted"} for one in people]
     others = stated or [one for one in kept if not _is_patient(one)]

@@ -186,18 +186,20 @@ class FrameReader:
     def _keep(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > self._limit:
-            self._events.append(TooLarge(bytes(self._buffer[:HEAD_BYTES]) or data[:HEAD_BYTES], self._size))
+            self._events.append(TooLarge((bytes(self._buffer) + data)[:HEAD_BYTES], self._size))
             self._forget()
             self._state = _State.CLOSED
             return
         if self._spool is None and self._size > self._processed and self._make_spool is not None:
             self._spool = self._make_spool()
             self._spool.write(bytes(self._buffer))
-            del self._buffer[HEAD_BYTES:]
-        if self._spool is not None:
-            self._spool.write(data)
-        else:
+        if self._spool is None:
             self._buffer += data
+            return
+        self._spool.write(data)
+        if len(self._buffer) < HEAD_BYTES:
+            self._buffer += data
+        del self._buffer[HEAD_BYTES:]
 
     def _complete(self) -> None:
         if self._spool is not None:
@@ -278,8 +280,8 @@ class MllpClient:
                     return commit
                 raise _unavailable(error, self.host, self.port) from error
 
-    async def exchange(self, wire: bytes, wait_s: float) -> bytes | None:
-        """Write bytes as they stand and return the next frame, or None when none comes within `wait_s`.
+    async def exchange(self, wire: bytes, wait_s: float, control_id: bytes = b"") -> bytes | None:
+        """Write bytes as they stand and return the next frame (with `control_id`: that answers it), or None when none comes in time.
 
         Raises:
             Unavailable: No connection, or it was closed.
@@ -293,7 +295,12 @@ class MllpClient:
                 raise _unavailable(error, self.host, self.port) from error
             try:
                 async with asyncio.timeout(wait_s):
-                    return await self._next()
+                    while True:
+                        answer = await self._next()
+                        said = ack.read(answer)
+                        if not control_id or said is None or said.control_id == control_id:
+                            return answer
+                        self.discarded += 1
             except TimeoutError:
                 return None
             except (OSError, EOFError) as error:
