@@ -35,7 +35,9 @@ class Replica:
     def http(self, *roles: Role, person: str = "") -> httpx.AsyncClient:
         """Return a client with the token of a room, or of a person or script with these roles."""
         client = "dashboard" if person else "script" if roles else "journey"
-        principal = Principal(person or client, frozenset(roles or (Role.ROOM,)), client, f"Name of {person}" if person else "")
+        principal = Principal(
+            person or client, frozenset(roles or (Role.ROOM,)), client, f"Name of {person}" if person else ""
+        )
         token = tokens.issue(KEY, ISSUER, principal, self.clock.now(), 10**8)
         made = httpx.AsyncClient(
             transport=self.transport, base_url="http://house", headers={"Authorization": f"Bearer {token}"}, timeout=60
@@ -48,6 +50,11 @@ class Replica:
         return FhirClient(self.http(*roles, person=person))
 
 
+def _nobody(request: httpx.Request) -> httpx.Response:
+    """The record calls no other room."""
+    raise AssertionError(f"the record called {request.url.path}")
+
+
 async def open_replica(url: str, folder: Path, clock: Clock, stack: AsyncExitStack, **settings: Any) -> Replica:
     """Open a record over a database; it closes with the stack."""
 
@@ -57,7 +64,7 @@ async def open_replica(url: str, folder: Path, clock: Clock, stack: AsyncExitSta
     folder.mkdir(parents=True, exist_ok=True)
     context = RoomContext(
         "record", folder, folder, folder, clock, SiteSettings(time_zone="Europe/Zurich", site_name="Test"),
-        Authenticator(key_set, ISSUER, clock), httpx.AsyncClient(), Database(url, schema="record"),
+        Authenticator(key_set, ISSUER, clock), httpx.AsyncClient(transport=httpx.MockTransport(_nobody)), Database(url, schema="record"),
     )  # fmt: skip
     room = await open_room(context, RecordSettings(**settings))
     stack.callback(context.database.close)

@@ -122,19 +122,21 @@ def _add_read_routes(app: FastAPI, record: Record, pages: Pages) -> None:
 
     @app.get("/fhir/{resource_type}/{logical_id}", dependencies=[allow(*READERS)])
     async def read(resource_type: str, logical_id: str, request: Request) -> Response:
-        found = await service.read(record, principal_of(request), door.known(record, resource_type), logical_id)
+        found = await service.read(
+            record, principal_of(request), door.known(record, resource_type), door.logical(logical_id)
+        )
         return door.version_response(found, request)
 
     @app.get("/fhir/{resource_type}/{logical_id}/_history", dependencies=[allow(*READERS)])
     async def instance_history(resource_type: str, logical_id: str, request: Request) -> Response:
-        return await door.history(record, request, door.known(record, resource_type), logical_id)
+        return await door.history(record, request, door.known(record, resource_type), door.logical(logical_id))
 
     @app.get("/fhir/{resource_type}/{logical_id}/_history/{version}", dependencies=[allow(*READERS)])
     async def vread(resource_type: str, logical_id: str, version: str, request: Request) -> Response:
         number = int(version) if version.isdecimal() and len(version) < 10 else 0
         kind = door.known(record, resource_type)
         return door.version_response(
-            await service.vread(record, principal_of(request), kind, logical_id, number), request
+            await service.vread(record, principal_of(request), kind, door.logical(logical_id), number), request
         )
 
 
@@ -159,7 +161,10 @@ def _add_write_routes(app: FastAPI, record: Record) -> None:
     @app.delete("/fhir/{resource_type}/{logical_id}", dependencies=[allow(*LOADERS)])
     async def delete(resource_type: str, logical_id: str, request: Request) -> Response:
         change = Change(
-            "DELETE", door.known(record, resource_type), logical_id, if_match=request.headers.get("if-match")
+            "DELETE",
+            door.known(record, resource_type),
+            door.logical(logical_id),
+            if_match=request.headers.get("if-match"),
         )
         with contextlib.suppress(Gone):  # deleted before: it is as the caller wants it
             return await door.change(record, request, change)

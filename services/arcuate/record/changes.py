@@ -23,7 +23,7 @@ from arcuate.record.domain import (
     version_in,
 )
 from arcuate.record.indexing import Indexer, IndexRows, micros_of
-from arcuate.record.query import Reader, plain
+from arcuate.record.query import Reader, Search, plain
 from arcuate.record.search import Searcher
 
 
@@ -174,7 +174,7 @@ class Writer:
 
     def _plan_condition(self, request: Request) -> _Plan:
         pairs = parse_qsl(request.condition or "", keep_blank_values=True)
-        search = self.reader.read(request.resource_type, pairs, strict=True)
+        search = self._search(request.resource_type, pairs, f"{request.where}.request" if request.where else "")
         if not search.terms and not search.ids:
             raise BadInput("The condition names no search parameter", where=request.where, code="required")
         matches = self._searcher.matching(search, 2)
@@ -196,6 +196,12 @@ class Writer:
             return _Plan(request, first.id, shares=first)
         self._created[criteria] = _Plan(request, new_id(), criteria=criteria)
         return self._created[criteria]
+
+    def _search(self, resource_type: str, pairs: Sequence[tuple[str, str]], where: str) -> Search:
+        try:
+            return self.reader.read(resource_type, pairs, strict=True)
+        except BadInput as error:
+            raise BadInput(f"{error.what} ({error.where})", where=where, todo=error.todo, code=error.code) from None
 
     def _perform(self, plan: _Plan, references: Mapping[str, str]) -> Outcome:
         request = plan.request
@@ -233,7 +239,7 @@ class Writer:
                 "A conditional reference names no type that is stored here", where=where, code="not-supported"
             )
         pairs = parse_qsl(condition, keep_blank_values=True)
-        search = self.reader.read(resource_type, pairs, strict=True)
+        search = self._search(resource_type, pairs, where)
         matches = self._searcher.matching(search, 2) if search.terms or search.ids else []
         criteria = _criteria(resource_type, pairs)
         if not matches and criteria in self._created:

@@ -25,6 +25,7 @@ from arcuate.record.settings import RecordSettings
 _JSON_TYPES = frozenset({"", "application/fhir+json", "application/json"})
 _FORM = "application/x-www-form-urlencoded"
 _FORM_LIMIT = 64 * 1024
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _SEQ = re.compile(r"\d{1,18}\Z")
 
 
@@ -42,6 +43,17 @@ def known(record: Record, resource_type: str) -> str:
     if resource_type not in record.parameters.by_type:
         raise NotFound("This resource type is not stored here", todo="See /fhir/metadata.", code="not-supported")
     return resource_type
+
+
+def logical(text: str) -> str:
+    """Return a logical id.
+
+    Raises:
+        NotFound: Nothing can have this id.
+    """
+    if not _ID.match(text):
+        raise NotFound("There is nothing of that id")
+    return text
 
 
 async def resource_body(request: Request) -> Json:
@@ -85,6 +97,8 @@ async def wish(
 ) -> Change:
     """Return the create or update that a request asks for."""
     kind = known(record, resource_type)
+    if logical_id is not None:
+        logical(logical_id)
     method = "POST" if request.method == "POST" else "PUT"
     if method == "PUT" and logical_id is None and not condition:
         raise BadInput("A PUT without an id needs a condition", where="the address", code="required")

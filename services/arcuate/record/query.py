@@ -143,7 +143,9 @@ class Reader:
             BadInput: A value that cannot be understood, or (strict) an unknown parameter (code `not-supported`).
         """
         draft, used, ignored = _Draft(), [], []
-        for name, value in pairs:
+        for name, given in pairs:
+            # No stored text holds NUL, and PostgreSQL takes none: a sign that no text holds either stands for it.
+            value = given.replace("\x00", "\uffff")
             if name in _SILENT or value == "":
                 continue
             try:

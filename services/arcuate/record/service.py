@@ -1,5 +1,6 @@
 """Use cases of the record, one function a verb: resources in, stored text out; no HTTP, no SQL text."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,6 +29,7 @@ from arcuate.record.settings import RecordSettings
 T = TypeVar("T")
 
 _RACE_TRIES = 3
+_MANY_ENTRIES = 20
 
 
 @dataclass(frozen=True)
@@ -198,13 +200,7 @@ async def transaction(record: Record, principal: Principal, bundle: Json) -> byt
     Raises:
         BadInput: With the index of the entry at fault in its expression.
     """
-    limit = record.settings.room_bundle_entries if principal.is_room else record.settings.bundle_entries
-    entries = transactions.entries_of(bundle, limit)
-    by_package = not principal.is_room
-    requests = [
-        transactions.request_of(entry, position, record.parameters, by_package=by_package)
-        for position, entry in enumerate(entries)
-    ]
+    requests = await _requests(record, principal, bundle)
     for request in requests:
         (check_delete if request.method == "DELETE" else check_write)(principal, request.resource_type)
     identifier = bundle.get("identifier")
@@ -217,6 +213,21 @@ async def transaction(record: Record, principal: Principal, bundle: Json) -> byt
     outcomes, answer = await _written(record, principal, "transaction", "Bundle", write)
     await _audit(record, principal, "transaction", [(o.resource_type, o.id, o.patient) for o in outcomes], written=True)
     return answer
+
+
+async def _requests(record: Record, principal: Principal, bundle: Json) -> list[Request]:
+    limit = record.settings.room_bundle_entries if principal.is_room else record.settings.bundle_entries
+    entries = transactions.entries_of(bundle, limit)
+    by_package = not principal.is_room
+
+    def read_all() -> list[Request]:
+        return [
+            transactions.request_of(entry, position, record.parameters, by_package=by_package)
+            for position, entry in enumerate(entries)
+        ]
+
+    # A large Bundle takes its time; doors that share this loop go on meanwhile.
+    return await asyncio.to_thread(read_all) if len(entries) > _MANY_ENTRIES else read_all()
 
 
 def _apply_bundle(

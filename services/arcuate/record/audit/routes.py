@@ -25,7 +25,7 @@ def add_audit_routes(app: FastAPI, trail: Trail, settings: RecordSettings, zone:
     async def search(request: Request) -> Response:
         await trail.settle()
         query = _query(request, zone)
-        kept = await trail.database.read(lambda session: audit.find(session, query))
+        kept = await trail.database.read(lambda session: audit.find(session.connection(), query))
         base = (settings.base_url or f"{request.base_url}fhir").rstrip("/")
         return fhir_response(_searchset(request, base, kept, query))
 
@@ -33,7 +33,7 @@ def add_audit_routes(app: FastAPI, trail: Trail, settings: RecordSettings, zone:
     async def read(number: str) -> Response:
         await trail.settle()
         wanted = int(number) if number.isdecimal() and len(number) < 18 else 0
-        kept = await trail.database.read(lambda session: audit.get(session, wanted))
+        kept = await trail.database.read(lambda session: audit.get(session.connection(), wanted))
         if kept is None:
             raise NotFound("There is no AuditEvent of that id")
         return fhir_response(audit_event(kept))

@@ -1,6 +1,6 @@
 """Tables of the audit trail."""
 
-from sqlalchemy import BigInteger, Index, Integer, Text
+from sqlalchemy import BigInteger, Index, Integer, Table, Text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -34,3 +34,7 @@ class TargetRow(Base, table=True):
     __table_args__ = (Index("ix_target_entry", "number"),)
     reference: str = Field(primary_key=True)
     number: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+
+
+ENTRY: Table = Base.metadata.tables["entry"]
+TARGET: Table = Base.metadata.tables["target"]

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, insert, select, text
-from sqlmodel import Session, col
+from sqlalchemy import Connection, func, insert, select, text
 
 from arcuate.kernel.db import Database
 from arcuate.kernel.errors import StorageFault
-from arcuate.record.audit.tables import EntryRow, TargetRow
+from arcuate.record.audit.tables import ENTRY, TARGET
 
 FIRST_HASH = "0" * 64
 
@@ -131,7 +130,7 @@ class Trail:
     async def _write(self, batch: "list[tuple[Entry, asyncio.Future[None] | None]]") -> bool:
         entries = [entry for entry, _ in batch]
         try:
-            await self.database.write(lambda session: append(session, entries))
+            await self.database.write(lambda session: append(session.connection(), entries))
         except StorageFault as error:
             self.fault = f"The audit trail cannot be written: {error.what}"
             # What nobody waits for stays and goes with the next commit; who waits is told.
@@ -147,13 +146,11 @@ class Trail:
         return True
 
 
-def append(session: Session, entries: Sequence[Entry]) -> None:
+def append(connection: Connection, entries: Sequence[Entry]) -> None:
     """Append entries to the chain."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))"), {"key": _LOCK})
-    last = session.execute(
-        select(col(EntryRow.number), col(EntryRow.hash)).order_by(col(EntryRow.number).desc()).limit(1)
-    ).first()
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))"), {"key": _LOCK})
+    last = connection.execute(select(ENTRY.c.number, ENTRY.c.hash).order_by(ENTRY.c.number.desc()).limit(1)).first()
     number, previous = (last.number, last.hash) if last else (0, FIRST_HASH)
     rows: list[dict[str, Any]] = []
     touched: list[dict[str, Any]] = []
@@ -164,9 +161,9 @@ def append(session: Session, entries: Sequence[Entry]) -> None:
         rows.append(row)
         named = set(entry.targets[:_MOST_TARGETS]) | {f"Patient/{patient}" for patient in entry.patients}
         touched.extend({"reference": reference, "number": number} for reference in named)
-    session.execute(insert(_core(EntryRow)), rows)
+    connection.execute(insert(ENTRY), rows)
     if touched:
-        session.execute(insert(_core(TargetRow)), touched)
+        connection.execute(insert(TARGET), touched)
 
 
 def chain(previous: str, row: dict[str, Any]) -> str:
@@ -178,12 +175,10 @@ def chain(previous: str, row: dict[str, Any]) -> str:
 _HASHED = ("number", "at", "interaction", "outcome", "client", "person", "name", "detail", "targets")
 
 
-def first_broken(session: Session) -> int | None:
+def first_broken(connection: Connection) -> int | None:
     """Return the number of the first entry that is not as it was written, or whose predecessor is missing; None if all are."""
     previous, expected = FIRST_HASH, 1
-    for row in session.execute(
-        select(_core(EntryRow)).order_by(col(EntryRow.number)).execution_options(yield_per=1000)
-    ):
+    for row in connection.execute(select(ENTRY).order_by(ENTRY.c.number).execution_options(yield_per=1000)):
         values = dict(row._mapping)
         if values["number"] != expected or values["hash"] != chain(previous, values):
             return expected
@@ -191,35 +186,33 @@ def first_broken(session: Session) -> int | None:
     return None
 
 
-def size(session: Session) -> int:
+def size(connection: Connection) -> int:
     """Return how many entries the trail has."""
-    return int(session.execute(select(func.count()).select_from(EntryRow)).scalar_one())
+    return int(connection.execute(select(func.count()).select_from(ENTRY)).scalar_one())
 
 
-def find(session: Session, query: AuditQuery) -> list[Kept]:
+def find(connection: Connection, query: AuditQuery) -> list[Kept]:
     """Return entries, newest first."""
-    number, at = col(EntryRow.number), col(EntryRow.at)
-    statement = select(_core(EntryRow)).order_by(number.desc()).limit(query.limit)
+    number, at = ENTRY.c.number, ENTRY.c.at
+    statement = select(ENTRY).order_by(number.desc()).limit(query.limit)
     if query.since is not None:
         statement = statement.where(at >= query.since)
     if query.until is not None:
         statement = statement.where(at < query.until)
     if query.person is not None:
-        statement = statement.where((col(EntryRow.person) == query.person) | (col(EntryRow.client) == query.person))
+        statement = statement.where((ENTRY.c.person == query.person) | (ENTRY.c.client == query.person))
     if query.interaction is not None:
-        statement = statement.where(col(EntryRow.interaction) == query.interaction)
+        statement = statement.where(ENTRY.c.interaction == query.interaction)
     if query.reference is not None:
-        statement = statement.where(
-            number.in_(select(col(TargetRow.number)).where(col(TargetRow.reference) == query.reference))
-        )
+        statement = statement.where(number.in_(select(TARGET.c.number).where(TARGET.c.reference == query.reference)))
     if query.after is not None:
         statement = statement.where(number < query.after)
-    return [_kept(row) for row in session.execute(statement)]
+    return [_kept(row) for row in connection.execute(statement)]
 
 
-def get(session: Session, number: int) -> Kept | None:
+def get(connection: Connection, number: int) -> Kept | None:
     """Return one entry."""
-    row = session.execute(select(_core(EntryRow)).where(col(EntryRow.number) == number)).first()
+    row = connection.execute(select(ENTRY).where(ENTRY.c.number == number)).first()
     return _kept(row) if row else None
 
 
@@ -240,7 +233,3 @@ def _kept(row: Any) -> Kept:
             tuple(touched["patients"]),
         ),
     )  # fmt: skip
-
-
-def _core(table: Any) -> Any:
-    return table.__table__
