@@ -11,7 +11,7 @@ from arcuate.kernel.auth import Role
 from arcuate.kernel.errors import ArcuateError, Forbidden
 from arcuate.record.audit import trail
 
-from .conftest import Replica, order, patient
+from .record_world import Replica, order, patient
 
 
 async def events(replica: Replica, query: str = "") -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from arcuate.kernel.errors import BadInput
 from arcuate.kernel.fhir import bundle as bundles
 from arcuate.kernel.fhir.feed import Change, FeedReader
 
-from .conftest import Replica, patient
+from .record_world import Replica, patient
 
 
 class Cursor:

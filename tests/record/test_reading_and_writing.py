@@ -12,7 +12,7 @@ from arcuate.kernel.clock import ManualClock
 from arcuate.kernel.errors import BadInput, Forbidden, Gone, NotFound, PreconditionFailed, PreconditionRequired
 from arcuate.kernel.fhir.client import FhirClient, version_of
 
-from .conftest import Replica, order, patient
+from .record_world import Replica, order, patient
 
 
 def task(**more: Any) -> dict[str, Any]:

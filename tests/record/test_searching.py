@@ -9,7 +9,7 @@ from arcuate.kernel.clock import ManualClock
 from arcuate.kernel.errors import BadInput
 from arcuate.kernel.fhir.client import FhirClient
 
-from .conftest import Replica, order, patient
+from .record_world import Replica, order, patient
 
 
 def ids(found: list[dict[str, Any]], resource_type: str = "") -> set[str]:

@@ -4,7 +4,7 @@ import time
 
 from arcuate.kernel.auth import Role
 
-from .conftest import Replica
+from .record_world import Replica
 
 BAD: list[tuple[bytes, str]] = [
     (b"", "structure"), (b"{", "structure"), (b"[]", "structure"), (b"null", "structure"), (b'"Patient"', "structure"),

@@ -12,7 +12,7 @@ from arcuate.kernel.errors import ArcuateError, BadInput, PreconditionFailed, To
 from arcuate.kernel.fhir import bundle as bundles
 from arcuate.kernel.fhir.client import FhirClient
 
-from .conftest import Replica, order, patient
+from .record_world import Replica, order, patient
 
 
 def journal(number: int) -> dict[str, Any]:
