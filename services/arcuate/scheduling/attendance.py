@@ -133,11 +133,12 @@ class AttendanceModel:
 
     def _chance(self, outcome: str, x: Floats, values: Mapping[str, float]) -> Chance:
         calibration, bag = self.calibrations[outcome], self.bags[outcome]
-        margins = bag.margins(x)[0]
+        parts = bag.contributions(x)[:, 0]
+        margins = parts.sum(axis=1)
         margin = float(margins.mean())
         low, high = calibration.interval(margin, float(margins.std(ddof=1)))
         why = reasons.explain(
-            reasons.load_words(), names(self.features), values, [float(c) for c in bag.contributions(x)[0]], calibration.base,
+            reasons.load_words(), names(self.features), values, [float(c) for c in parts.mean(axis=0)], calibration.base,
             calibration.chance,
         )  # fmt: skip
         return Chance(calibration.chance(margin), low, high, calibration.base, why, calibration.like(margin))

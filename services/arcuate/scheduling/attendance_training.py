@@ -75,7 +75,7 @@ def train(
         BadInput: Too little history, or it cannot be read.
         Refused: A feature uses what was not known at the decision (a leak).
     """
-    visits = [v for v in read_history(history) if v.outcome is not None]
+    visits = _known_visits(history)
     if len(visits) < _LEAST_VISITS:
         raise BadInput(
             f"{len(visits)} visits with an outcome are too few to train on", where=str(history),
@@ -99,7 +99,7 @@ def evaluate(
 ) -> cards.Metrics:
     """Judge a stored model on a history, whole or only on visits that start after a time."""
     loaded = load(model)
-    visits = [v for v in read_history(history) if v.outcome is not None]
+    visits = _known_visits(history)
     rows = [
         Row(m, vector(ATTENDANCE, m), outcome, booking)
         for m, outcome, booking in _moments(visits, zone)
@@ -108,6 +108,16 @@ def evaluate(
     if not rows:
         raise BadInput("No visit of the history lies after that time", where=str(history))
     return judge(loaded, rows, seed)
+
+
+def _known_visits(history: Path) -> list[Visit]:
+    """Return the visits with an outcome, up to the last day on which one stood.
+
+    Of later ones only those cancelled in good time are known yet: they would make late bookings look as if they were never missed.
+    """
+    visits = [v for v in read_history(history) if v.outcome is not None]
+    last = max((v.start for v in visits if v.outcome is not Outcome.EARLY_CANCEL), default=None)
+    return [] if last is None else [v for v in visits if v.start <= last]
 
 
 def _moments(visits: Sequence[Visit], zone: tzinfo | None) -> Sequence[tuple[Moment, Outcome, bool]]:
@@ -142,12 +152,15 @@ def refuse_leaks(features: Sequence[Feature], moments: Sequence[Moment], seed: i
 
 
 def split_by_time(rows: Sequence[Row]) -> Split:
-    """Split at 60 and 80 % of the starts; a row whose decision lies before its part, but whose start does not, is left out."""
+    """Split at 60 and 80 % of the starts; a row whose decision lies before its part, but whose start does not, is left out.
+
+    The first tenth only is history: nobody's past is known there, which later rows would not resemble.
+    """
     ordered = sorted(rows, key=lambda r: (r.moment.decided_at, r.moment.visit.id))
     starts = sorted(r.start for r in rows)
-    first, second = starts[len(starts) * 6 // 10], starts[len(starts) * 8 // 10]
+    opening, first, second = (starts[len(starts) * part // 10] for part in (1, 6, 8))
     return Split(
-        [r for r in ordered if r.start < first],
+        [r for r in ordered if opening <= r.moment.decided_at and r.start < first],
         [r for r in ordered if first <= r.moment.decided_at and r.start < second],
         [r for r in ordered if second <= r.moment.decided_at],
     )

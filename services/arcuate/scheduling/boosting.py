@@ -39,9 +39,12 @@ class Bag:
         return np.stack([m.predict(data, output_margin=True).astype(float) for m in self.members], axis=1)
 
     def contributions(self, x: Floats) -> Floats:
-        """Return the mean contributions to the log odds, (n, features + 1); the last column is the common part."""
+        """Return each member's contributions to the log odds, (members, n, features + 1).
+
+        The last column is the common part; the sum over the columns is the member's log odds.
+        """
         data = _data(x)
-        return np.mean([m.predict(data, pred_contribs=True).astype(float) for m in self.members], axis=0)
+        return np.stack([m.predict(data, pred_contribs=True).astype(float) for m in self.members])
 
     def to_bytes(self) -> list[bytes]:
         """Return each member as UBJ."""

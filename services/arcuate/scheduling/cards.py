@@ -65,7 +65,8 @@ Chance that a booked visit is missed (no-show), or cancelled less than 24 h befo
 | | |
 |---|---|
 | data | {data.visits} visits of {data.patients} people, {data.first_day} to {data.last_day} |
-| split | by time: the first 60 % of starts train ({trained} rows), the next 20 % calibrate ({calibrated} rows), the last 20 % judge |
+| split | by time: the first 10 % of starts are history only, the next 50 % train ({trained} rows), \
+the next 20 % calibrate ({calibrated} rows), the last 20 % judge |
 | rows | each visit at booking, and 24 h before if it still stood then; features as known at that moment |
 | method | five XGBoost boosters on draws of patients, depth 3; chance may only rise with past misses and moves; Platt line |
 | interval | 80 %: spread of the boosters and binomial uncertainty of the nearest 300 calibration visits, joined on the log odds |
