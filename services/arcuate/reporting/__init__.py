@@ -1,0 +1,1 @@
+"""Draft reports: templates as data, values with their passports, nothing invented."""
