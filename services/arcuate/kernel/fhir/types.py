@@ -23,6 +23,7 @@ from arcuate.kernel.fhir.primitives import INTEGER_RANGES, TEXT_FORMS, Check
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,40}\Z")
 _REFERENCE = re.compile(r"(?:^|/)([A-Z][A-Za-z]{1,40})/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?\Z")
+_OWN_NAMES = {"EncodedBytes": "base64Binary", "UuidVersion": "uuid"}  # where the package's name for a primitive is not FHIR's
 _ABSTRACT = frozenset({"Resource", "DomainResource", "CanonicalResource", "MetadataResource"})
 
 
@@ -151,7 +152,7 @@ def _element(owner: str, path: str, name: str, field: FieldInfo) -> Element:
     found = re.search(r"abc\.(\w+)Type\b", annotation)
     if found is None:
         kind = "boolean" if "bool" in annotation else next(iter(re.findall(r"(\w+)\(", annotation)), "String")
-        kind = kind[0].lower() + kind[1:]
+        kind = _OWN_NAMES.get(kind, kind[0].lower() + kind[1:])
         codes = _required_codes().get(root, {}).get(f"{inner}.{name}" if inner else name)
         form = "integer" if kind in INTEGER_RANGES else kind if kind in ("boolean", "decimal") else "text"
         return Element(
