@@ -14,7 +14,7 @@ from outside import Sink
 from processes import rooms_apart
 
 from arcuate.gateway.settings import GatewaySettings, Receiver
-from arcuate.house import HouseSettings, HouseTransport, open_house
+from arcuate.house import ROOMS, HouseSettings, HouseTransport, open_house
 from arcuate.imaging.settings import ImagingSettings
 from arcuate.kernel.auth import Principal, Role, tokens
 from arcuate.kernel.clock import ManualClock, SystemClock
@@ -70,6 +70,7 @@ class World:
 
 START = datetime(2026, 3, 17, 9, 0, tzinfo=UTC)
 _TICK_S = 0.05
+_ROOMS = [room for room in ROOMS if room != "dashboard"]  # a journey needs no page
 
 
 async def tick(clock: ManualClock) -> None:
@@ -95,7 +96,7 @@ async def in_one_program(folder: Path, ports: list[int], dictation: Sink, report
     settings = HouseSettings(data_dir=folder / "data")
     ticking = asyncio.create_task(tick(clock))
     try:
-        async with open_house(settings, site, clock=clock, room_settings=room_settings) as house:
+        async with open_house(settings, site, rooms=_ROOMS, clock=clock, room_settings=room_settings) as house:
             key = house.rooms["access"].app.state.access.signing_key
             token = tokens.issue(key, "urn:arcuate:access", _TESTER, clock.now(), 7 * 86400)
             http = httpx.AsyncClient(

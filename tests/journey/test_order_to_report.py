@@ -50,7 +50,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     facts = StudyFacts(
         patient_id="S0001", issuer="SYNTH", family="Synthetic-0001", given="Ada", birth_date="19500102", sex="F", age_years=76,
         accession="J100", description="MRI brain (synthetic)", station="MR1", tesla=3.0,
-        began=datetime(2026, 3, 17, 10, 30, tzinfo=ZoneInfo("Europe/Zurich")),
+        began=datetime(2026, 3, 17, 10, 30, tzinfo=ZoneInfo("Europe/Zurich")), seed="11",
     )  # fmt: skip
     return write_series(render_t1(sample_head(11).labels, 11), facts, tmp_path_factory.mktemp("head"))
 

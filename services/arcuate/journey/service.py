@@ -163,9 +163,18 @@ async def _one_act(journey: Journey, row: CaseRow, gathered: Gathered) -> bool:
     if await _tend_task(journey, row, facts):
         return True
     for ask, mark in journey.table.next_asks(facts):
-        if await _put(journey, row, ask, mark, facts):
+        if not _too_soon(journey, ask, mark, facts) and await _put(journey, row, ask, mark, facts):
             return True
     return False
+
+
+def _too_soon(journey: Journey, ask: Ask, mark: str, facts: Facts) -> bool:
+    """Return whether the same question was given up a moment ago: a timer puts it again."""
+    before = facts.answered.get(ask.name)
+    if before is None or not before.given_up or before.fingerprint != mark:
+        return False
+    pause = _NO_READER_S if ask.name == "assign" else journey.settings.ask_again_s
+    return journey.clock.now() < before.at + timedelta(seconds=pause)
 
 
 async def _join(journey: Journey, row: CaseRow, studies: tuple[Json, ...], order: Json, patient: Json) -> None:
