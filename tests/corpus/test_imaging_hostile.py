@@ -14,12 +14,14 @@ from arcuate.imaging.domain import NotMeasurable
 from arcuate.imaging.parsing import Parser
 from arcuate.imaging.series import Choice, choose
 
-CASES = (
-    "plain shuffled descending implicit_no_ext columns_to_right sagittal rescale_per_slice enhanced_multiframe mirrored_head missing_slices "
-    "duplicate_same duplicate_uid_different_pixels two_volumes_in_one_series mixed_orientations localiser no_geometry sheared_iop gantry_tilt "
-    "spacing_nonsense two_patients rows_cols_bomb frames_bomb truncated one_truncated length_lie wrong_vr_length deep_nesting traversal_uids "
-    "deflate_bomb bad_codestream not_dicom all_zero secondary_capture_rgb thick_gapped bad_charset"
-).split()
+CASES = [
+    "plain", "shuffled", "descending", "implicit_no_ext", "columns_to_right", "sagittal", "rescale_per_slice",
+    "enhanced_multiframe", "mirrored_head", "missing_slices", "duplicate_same", "duplicate_uid_different_pixels",
+    "two_volumes_in_one_series", "mixed_orientations", "localiser", "no_geometry", "sheared_iop", "gantry_tilt",
+    "spacing_nonsense", "two_patients", "rows_cols_bomb", "frames_bomb", "truncated", "one_truncated", "length_lie",
+    "wrong_vr_length", "deep_nesting", "traversal_uids", "deflate_bomb", "bad_codestream", "not_dicom", "all_zero",
+    "secondary_capture_rgb", "thick_gapped", "bad_charset",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +34,9 @@ def hostile(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measured_input(parser: Parser, folder: Path, out: Path) -> tuple[Choice, np.ndarray]:
     choice = choose(parser.folder(folder))
-    frames = [(s.instance.path, s.instance.digest, s.index, s.frame.slope, s.frame.intercept) for s in choice.grid.slices]
+    frames = [
+        (s.instance.path, s.instance.digest, s.index, s.frame.slope, s.frame.intercept) for s in choice.grid.slices
+    ]
     return choice, parser.pixels(frames, choice.grid.shape, out)
 
 

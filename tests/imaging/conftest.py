@@ -54,7 +54,11 @@ def image(series: int, number: int, z: float) -> FileDataset:
     meta.MediaStorageSOPInstanceUID = f"{ROOT}.{series}.{number}"
     made = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     made.SOPClassUID, made.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
-    made.StudyInstanceUID, made.SeriesInstanceUID, made.FrameOfReferenceUID = f"{ROOT}.1", f"{ROOT}.{series}", f"{ROOT}.{series}.9"
+    made.StudyInstanceUID, made.SeriesInstanceUID, made.FrameOfReferenceUID = (
+        f"{ROOT}.1",
+        f"{ROOT}.{series}",
+        f"{ROOT}.{series}.9",
+    )
     made.PatientName, made.PatientID, made.PatientBirthDate, made.PatientSex = "Phantom^Test", "PH-1", "19700101", "O"
     made.AccessionNumber, made.StudyID, made.StudyDescription = "ACC-PH-1", "1", "MRI BRAIN"
     made.StudyDate = made.SeriesDate = made.ContentDate = "20260105"
@@ -68,13 +72,23 @@ def image(series: int, number: int, z: float) -> FileDataset:
     made.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
     made.ImagePositionPatient = [str(-(COLUMNS - 1) / 2 * STEP), str(-(ROWS - 1) / 2 * STEP), str(z)]
     made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
-    made.Rows, made.Columns, made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = ROWS, COLUMNS, 16, 16, 15, 0
+    made.Rows, made.Columns, made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = (
+        ROWS,
+        COLUMNS,
+        16,
+        16,
+        15,
+        0,
+    )
     made.PixelData = head(z).tobytes()
     return made
 
 
 def write_series(
-    folder: Path, change: Callable[[FileDataset, int], None] | None = None, keep: Callable[[int], bool] | None = None, series: int = 5
+    folder: Path,
+    change: Callable[[FileDataset, int], None] | None = None,
+    keep: Callable[[int], bool] | None = None,
+    series: int = 5,
 ) -> Path:
     """Write a whole series; `change` alters each image, `keep` says which are written."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,7 +210,9 @@ def networks(tmp_path: Path) -> Iterator[StandIn]:
         }  # fmt: skip
         top = json.dumps({"model_name": request.path_params["model"], "outputs": [output]}).encode()
         return Response(
-            top + blob, media_type="application/octet-stream", headers={"Inference-Header-Content-Length": str(len(top))}
+            top + blob,
+            media_type="application/octet-stream",
+            headers={"Inference-Header-Content-Length": str(len(top))},
         )
 
     port = free_port()
@@ -235,7 +251,9 @@ class Desk:
     def imaging(self) -> Any:
         return self.house.rooms["imaging"].app.state.imaging
 
-    async def send(self, *paths: Path, ae_title: str = "ARCUATE", more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    async def send(
+        self, *paths: Path, ae_title: str = "ARCUATE", more: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """Send files or folders by dcmtk's storescu."""
         command = ["storescu", "-v", "-aec", ae_title, "+sd", *more, "127.0.0.1", str(self.port), *map(str, paths)]
         return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)

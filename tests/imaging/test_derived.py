@@ -40,7 +40,9 @@ def volumes() -> list[Measured]:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory, write_phantom: Callable[..., Path]) -> tuple[Choice, np.ndarray, Dataset, Dataset]:
+def made(
+    tmp_path_factory: pytest.TempPathFactory, write_phantom: Callable[..., Path]
+) -> tuple[Choice, np.ndarray, Dataset, Dataset]:
     """Choice, labels, SEG and SR of a series whose header holds illegal values."""
 
     def spoil(image: FileDataset, _number: int) -> None:
@@ -100,7 +102,10 @@ def test_left_in_the_segmentation_is_the_patients_left(made: Made) -> None:
             if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == item.SegmentNumber
         ]
         column = np.argwhere(frames[wanted])[:, 2].mean()
-        x = float(seg.PerFrameFunctionalGroupsSequence[wanted[0]].PlanePositionSequence[0].ImagePositionPatient[0]) + 3.0 * column
+        x = (
+            float(seg.PerFrameFunctionalGroupsSequence[wanted[0]].PlanePositionSequence[0].ImagePositionPatient[0])
+            + 3.0 * column
+        )
         assert side == ("Left" if x > 3.5 else "Right" if x < -3.5 else ""), item.SegmentLabel
 
 

@@ -12,7 +12,9 @@ BOUNDARY = "part-of-a-test"
 
 
 def multipart(files: list[bytes]) -> dict[str, Any]:
-    parts = b"".join(b"--" + BOUNDARY.encode() + b"\r\nContent-Type: application/dicom\r\n\r\n" + f + b"\r\n" for f in files)
+    parts = b"".join(
+        b"--" + BOUNDARY.encode() + b"\r\nContent-Type: application/dicom\r\n\r\n" + f + b"\r\n" for f in files
+    )
     kind = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
     return {"content": parts + f"--{BOUNDARY}--\r\n".encode(), "headers": {"Content-Type": kind}}
 
@@ -42,7 +44,9 @@ async def test_a_part_of_another_study_is_refused(desk: Any, files: list[bytes])
     assert answer.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xA900]
 
 
-@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x", 'multipart/related; type="text/xml"; boundary=x'])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "multipart/form-data; boundary=x", 'multipart/related; type="text/xml"; boundary=x']
+)
 async def test_another_form_is_refused(desk: Any, kind: str) -> None:
     answer = await desk.http.post("/dicom-web/studies", content=b"--x--", headers={"Content-Type": kind})
     assert answer.status_code == 415
@@ -132,7 +136,9 @@ def _as_room(desk: Any) -> Any:
 
         response = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), loop))
         kind = response.headers["content-type"].encode()
-        await send({"type": "http.response.start", "status": response.status_code, "headers": [(b"content-type", kind)]})
+        await send(
+            {"type": "http.response.start", "status": response.status_code, "headers": [(b"content-type", kind)]}
+        )
         await send({"type": "http.response.body", "body": response.content})
 
     return app

@@ -15,8 +15,8 @@ SIZE = (7, 5)  # columns, rows
 
 
 def instances(
-    rotation: np.ndarray = np.eye(3), spacing: tuple[float, float, float] = (1.2, 0.9, 2.0), origin: tuple[float, float, float] = (-3, 8, 40),
-    count: int = 6, thickness: float | None = None,
+    rotation: np.ndarray = np.eye(3), spacing: tuple[float, float, float] = (1.2, 0.9, 2.0),
+    origin: tuple[float, float, float] = (-3, 8, 40), count: int = 6, thickness: float | None = None,
 ) -> list[Instance]:  # fmt: skip
     """A series whose volume axes are the columns of `rotation`; spacing is (between rows, between columns, between slices)."""
     row, column, normal = rotation.T
@@ -59,7 +59,9 @@ def test_f052_missing_orientation_is_refused() -> None:
     assert refused(series) == RefusalCode.ORIENTATION
 
 
-@pytest.mark.parametrize("cosines", [((1, 0, 0), (0.5, 1, 0)), ((1, 0, 0), (1, 0, 0)), ((0, 0, 0), (0, 1, 0)), ((0.9, 0, 0), (0, 1, 0))])
+@pytest.mark.parametrize(
+    "cosines", [((1, 0, 0), (0.5, 1, 0)), ((1, 0, 0), (1, 0, 0)), ((0, 0, 0), (0, 1, 0)), ((0.9, 0, 0), (0, 1, 0))]
+)
 def test_f052_directions_that_are_not_orthonormal_are_refused(cosines: tuple[tuple[float, ...], ...]) -> None:
     assert refused([change(i, orientation=cosines) for i in instances()]) == RefusalCode.ORIENTATION
 
@@ -86,7 +88,14 @@ def test_f053_mixed_planes_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "tags", [{"Rows": 6}, {"SeriesInstanceUID": "1.33"}, {"StudyInstanceUID": "1.44"}, {"FrameOfReferenceUID": "1.5"}, {"Modality": "CT"}]
+    "tags",
+    [
+        {"Rows": 6},
+        {"SeriesInstanceUID": "1.33"},
+        {"StudyInstanceUID": "1.44"},
+        {"FrameOfReferenceUID": "1.5"},
+        {"Modality": "CT"},
+    ],
 )
 def test_images_that_are_not_one_series_are_refused(tags: dict[str, object]) -> None:
     series = instances()
@@ -153,7 +162,9 @@ def test_every_voxel_lies_where_the_standards_formula_puts_it(
         frame = instance.frames[0]
         row, column = np.array(frame.orientation)
         lps = np.array(frame.position) + row * spacing[1] * 4 + column * spacing[0] * 2  # PS3.3 C.7.6.2.1-1
-        np.testing.assert_allclose(world(grid, instance, 4, 2), lps * [-1, -1, 1], atol=1e-6 * max(1, np.abs(lps).max()))
+        np.testing.assert_allclose(
+            world(grid, instance, 4, 2), lps * [-1, -1, 1], atol=1e-6 * max(1, np.abs(lps).max())
+        )
     np.testing.assert_allclose(grid.spacing, (spacing[1], spacing[0], spacing[2]), rtol=1e-6)
 
 

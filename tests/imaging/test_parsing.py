@@ -64,7 +64,9 @@ def test_f050_a_file_cut_anywhere_is_refused(parser: Parser, phantom: Path, cut:
     assert damage(parser, path) in (RefusalCode.DAMAGED, RefusalCode.NOT_DICOM, RefusalCode.ILLEGAL_UID)
 
 
-def test_f050_a_file_that_changes_after_its_header_was_read_is_not_decoded(parser: Parser, phantom: Path, tmp_path: Path) -> None:
+def test_f050_a_file_that_changes_after_its_header_was_read_is_not_decoded(
+    parser: Parser, phantom: Path, tmp_path: Path
+) -> None:
     choice = choose(parser.folder(phantom))
     victim = Path(choice.grid.slices[10].instance.path)
     content = bytearray(victim.read_bytes())
@@ -76,7 +78,9 @@ def test_f050_a_file_that_changes_after_its_header_was_read_is_not_decoded(parse
     assert caught.value.refusal.code == RefusalCode.DAMAGED
 
 
-def test_f059_a_blank_slice_inside_the_volume_is_a_hole(parser: Parser, write: Callable[..., Path], tmp_path: Path) -> None:
+def test_f059_a_blank_slice_inside_the_volume_is_a_hole(
+    parser: Parser, write: Callable[..., Path], tmp_path: Path
+) -> None:
     def blank(image: object, number: int) -> None:
         if number == 30:
             image.PixelData = bytes(len(image.PixelData))  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
-from nibabel.orientations import axcodes2ornt, apply_orientation, inv_ornt_aff, ornt_transform
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image
 
 from arcuate.imaging import gallery, picture, structures
@@ -58,9 +58,13 @@ def test_outlines_enclose_exactly_the_mask(mask: np.ndarray) -> None:
 
 def test_the_picture_has_square_pixels_and_says_research_use() -> None:
     found = scan()
-    made = picture.draw(picture.cut(found, Plane.CORONAL, 37), [structures.part("hippocampus", structures.Laterality.LEFT)], 2.0)
+    made = picture.draw(
+        picture.cut(found, Plane.CORONAL, 37), [structures.part("hippocampus", structures.Laterality.LEFT)], 2.0
+    )
     assert made.size == (80, 180)
-    qc = Image.open(BytesIO(picture.qc_picture(found, gallery.shown_parts(gallery.make(found, ["hippocampus"])[0]), ["series 5"])))
+    qc = Image.open(
+        BytesIO(picture.qc_picture(found, gallery.shown_parts(gallery.make(found, ["hippocampus"])[0]), ["series 5"]))
+    )
     assert qc.format == "PNG"
     assert qc.width > 80 + 80 + 100
 

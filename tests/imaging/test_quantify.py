@@ -122,7 +122,9 @@ async def test_without_a_model_the_refusal_says_so(networks: Any, phantom: Path)
 # ---- right -----------------------------------------------------------------------------------------------------------
 
 
-async def test_folder_and_c_store_give_the_same_volumes(desk: Any, networks: Any, phantom: Path, tmp_path: Path) -> None:
+async def test_folder_and_c_store_give_the_same_volumes(
+    desk: Any, networks: Any, phantom: Path, tmp_path: Path
+) -> None:
     result = await from_folder(phantom, networks, tmp_path / "out")
     await desk.send(phantom)
     answer = await desk.quantify(await desk.study())
@@ -148,7 +150,13 @@ async def test_the_answer_is_legal_fhir_and_says_what_it_is(desk: Any, phantom: 
     await desk.send(phantom)
     study = await desk.study()
     types.validate(study)
-    order = {"resourceType": "ServiceRequest", "id": "o1", "status": "active", "intent": "order", "subject": {"reference": "Patient/p1"}}
+    order = {
+        "resourceType": "ServiceRequest",
+        "id": "o1",
+        "status": "active",
+        "intent": "order",
+        "subject": {"reference": "Patient/p1"},
+    }
     joined = {k: v for k, v in study.items() if k != "contained"} | {"subject": {"reference": "Patient/p1"}}
     answer = await desk.quantify(joined, order)
     observations = bundle.of_type(answer, "Observation")
@@ -163,7 +171,9 @@ async def test_the_answer_is_legal_fhir_and_says_what_it_is(desk: Any, phantom: 
         model = observation["contained"][0]
         assert {v["type"]["text"] for v in model["version"]} >= {"brain-t1 version", "brain-t1 weights SHA-256"}
     sides = {
-        o["bodySite"]["coding"][1]["code"] for o in observations if o["bodySite"]["text"] in ("Left hippocampus", "Right hippocampus")
+        o["bodySite"]["coding"][1]["code"]
+        for o in observations
+        if o["bodySite"]["text"] in ("Left hippocampus", "Right hippocampus")
     }
     assert sides == {"7771000", "24028007"}
     assert len({o["identifier"][0]["value"] for o in observations}) == len(observations)
@@ -178,7 +188,9 @@ async def test_asking_twice_measures_once(desk: Any, networks: Any, phantom: Pat
     assert networks.calls == calls
 
 
-async def test_while_it_measures_it_says_when_to_ask_again_and_the_doors_stay_open(desk: Any, networks: Any, phantom: Path) -> None:
+async def test_while_it_measures_it_says_when_to_ask_again_and_the_doors_stay_open(
+    desk: Any, networks: Any, phantom: Path
+) -> None:
     networks.delay_s = 1.0
     await desk.send(phantom)
     study = await desk.study()
@@ -281,7 +293,9 @@ def pacs(orthanc: str, tmp_path: Path) -> Iterator[tuple[int, str]]:
         "DicomAet": "PACS", "DicomCheckCalledAet": True, "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "Plugins": [],
     }  # fmt: skip
     (tmp_path / "orthanc.json").write_text(json.dumps(configuration))
-    process = subprocess.Popen([orthanc, str(tmp_path / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [orthanc, str(tmp_path / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     address = f"http://127.0.0.1:{ports[1]}"
     try:
         for _ in range(300):
@@ -296,7 +310,9 @@ def pacs(orthanc: str, tmp_path: Path) -> Iterator[tuple[int, str]]:
         process.wait()
 
 
-async def test_the_pacs_lists_segmentation_and_report_under_the_study(pacs: tuple[int, str], desk: Any, phantom: Path) -> None:
+async def test_the_pacs_lists_segmentation_and_report_under_the_study(
+    pacs: tuple[int, str], desk: Any, phantom: Path
+) -> None:
     port, address = pacs
     for name, value in (("pacs_host", "127.0.0.1"), ("pacs_port", port)):
         object.__setattr__(desk.settings, name, value)

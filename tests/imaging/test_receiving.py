@@ -110,10 +110,16 @@ async def test_f055_the_same_bytes_again_are_a_success_and_nothing_more(desk: An
     both = await asyncio.gather(desk.send(*files), desk.send(*files))
     assert all(statuses(said) == ["Success"] * 3 for said in both)
     assert await fates(desk) == {"used": 3}
-    assert len(list((desk.imaging.spool.path("x").parent).rglob("*"))) - len(list(desk.imaging.spool.path("x").parent.iterdir())) == 3
+    assert (
+        len(list((desk.imaging.spool.path("x").parent).rglob("*")))
+        - len(list(desk.imaging.spool.path("x").parent.iterdir()))
+        == 3
+    )
 
 
-async def test_f055_other_bytes_under_the_same_uid_are_both_kept_and_the_first_stays_in_use(desk: Any, phantom: Path) -> None:
+async def test_f055_other_bytes_under_the_same_uid_are_both_kept_and_the_first_stays_in_use(
+    desk: Any, phantom: Path
+) -> None:
     one = sorted(phantom.iterdir())[30]
     await desk.send(one)
     made = dcmread(one)
@@ -121,11 +127,15 @@ async def test_f055_other_bytes_under_the_same_uid_are_both_kept_and_the_first_s
     made.save_as(one)
     assert statuses(await desk.send(one)) == ["Success"]
     assert await fates(desk) == {"used": 1, "conflict": 1}
-    rows = await desk.imaging.database.read(lambda s: store.instances(s, store.studies(s, 1)[0].id, ["used", "conflict"]))
+    rows = await desk.imaging.database.read(
+        lambda s: store.instances(s, store.studies(s, 1)[0].id, ["used", "conflict"])
+    )
     assert all(desk.imaging.spool.path(row.file).exists() for row in rows)
 
 
-async def test_f051_an_image_of_another_patient_holds_the_study_until_a_person_releases_it(desk: Any, phantom: Path) -> None:
+async def test_f051_an_image_of_another_patient_holds_the_study_until_a_person_releases_it(
+    desk: Any, phantom: Path
+) -> None:
     files = sorted(phantom.iterdir())
     made = dcmread(files[39])
     made.PatientID, made.PatientName = "PH-2", "Other^Person"
@@ -171,11 +181,15 @@ async def test_a_settled_study_stands_in_the_record_as_the_images_state_it(desk:
     assert [s["description"] for s in study["series"]] == ["T1 MPRAGE"]
 
 
-async def test_f054_a_late_series_opens_the_study_again_and_keeps_what_journey_wrote(desk: Any, phantom: Path, write: Write, tmp_path: Path) -> None:
+async def test_f054_a_late_series_opens_the_study_again_and_keeps_what_journey_wrote(
+    desk: Any, phantom: Path, write: Write, tmp_path: Path
+) -> None:
     await desk.send(phantom)
     study = await desk.study()
     patient = await desk.fhir.create({"resourceType": "Patient", "identifier": [{"value": "PH-1"}]})
-    joined = {k: v for k, v in study.items() if k != "contained"} | {"subject": {"reference": f"Patient/{patient['id']}"}}
+    joined = {k: v for k, v in study.items() if k != "contained"} | {
+        "subject": {"reference": f"Patient/{patient['id']}"}
+    }
     await desk.fhir.update(joined, study["meta"]["versionId"])
     late = write(tmp_path / "late", lambda image, n: setattr(image, "SeriesDescription", "T2"), lambda n: n <= 5, 8)
     await desk.send(late)

@@ -61,7 +61,10 @@ def test_a_short_series_is_refused(plain: list[Instance]) -> None:
 
 
 def test_f051_a_study_of_two_patients_is_refused(plain: list[Instance]) -> None:
-    assert refusal(plain + with_tags(plain, 6, PatientID="PH-2", SeriesDescription="T2")).refusal.code == RefusalCode.IDENTITY
+    assert (
+        refusal(plain + with_tags(plain, 6, PatientID="PH-2", SeriesDescription="T2")).refusal.code
+        == RefusalCode.IDENTITY
+    )
 
 
 def test_files_of_two_studies_are_refused(plain: list[Instance]) -> None:
@@ -92,7 +95,9 @@ def test_3d_is_preferred_to_2d(plain: list[Instance]) -> None:
 
 
 def test_the_original_is_preferred_to_a_reformatted_copy(plain: list[Instance]) -> None:
-    assert two(plain, SeriesDescription="T1 MPRAGE MPR tra", ImageType=["DERIVED", "SECONDARY", "MPR"]).facts.number == 5
+    assert (
+        two(plain, SeriesDescription="T1 MPRAGE MPR tra", ImageType=["DERIVED", "SECONDARY", "MPR"]).facts.number == 5
+    )
 
 
 def test_a_better_series_with_missing_slices_gives_way_to_a_whole_one(plain: list[Instance]) -> None:

@@ -86,7 +86,9 @@ def nifti(path: str, out: str, limits: Json) -> Json:
     try:
         image = nibabel.load(path)
     except ImageFileError as error:
-        raise Bad(Code.NOT_DICOM, "The file is neither DICOM nor NIfTI", "Give a DICOM folder, a .nii or a .nii.gz.") from error
+        raise Bad(
+            Code.NOT_DICOM, "The file is neither DICOM nor NIfTI", "Give a DICOM folder, a .nii or a .nii.gz."
+        ) from error
     if not isinstance(image, nibabel.Nifti1Image | nibabel.Nifti2Image):
         raise Bad(Code.NOT_DICOM, "The file is no NIfTI image", "Give a DICOM folder, a .nii or a .nii.gz.")
     shape = [int(n) for n in image.shape]
@@ -98,7 +100,11 @@ def nifti(path: str, out: str, limits: Json) -> Json:
         raise Bad(Code.TOO_LARGE, "The image states more voxels than any series of the head")
     code = int(image.header["sform_code"]) or int(image.header["qform_code"])
     if not code:
-        raise Bad(Code.ORIENTATION, "Neither sform nor qform is set: left and right are not known", "Convert it from DICOM again.")
+        raise Bad(
+            Code.ORIENTATION,
+            "Neither sform nor qform is set: left and right are not known",
+            "Convert it from DICOM again.",
+        )
     data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
     if not np.isfinite(data).all():
         raise Bad(Code.DAMAGED, "The image holds values that are no numbers")

@@ -115,7 +115,9 @@ async def _parts(web: Web, request: Request) -> AsyncIterator[Path]:
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary, wanted = options.get(b"boundary"), options.get(b"type", b"").strip(b'"')
     if kind != b"multipart/related" or not boundary or wanted not in (b"", DICOM.encode()):
-        raise NotSupported("This is no multipart/related request of DICOM files", todo=f'Send multipart/related; type="{DICOM}".')
+        raise NotSupported(
+            "This is no multipart/related request of DICOM files", todo=f'Send multipart/related; type="{DICOM}".'
+        )
     collector = _Collector(web.spool, web.file_bytes)
     try:
         parser = MultipartParser(boundary, collector.callbacks())
@@ -221,7 +223,9 @@ def _query(request: Request, known: Mapping[str, str]) -> dict[str, str]:
         tag = known.get(name) or (name if name in known.values() else None)
         if tag is None:
             raise BadInput(
-                "This search key is not offered here", where="query", todo=f"Search by {', '.join(known)}; by patient, search /fhir."
+                "This search key is not offered here",
+                where="query",
+                todo=f"Search by {', '.join(known)}; by patient, search /fhir.",
             )
         query[tag] = value
     return query
@@ -264,12 +268,18 @@ def _study(session: Session, row: StudyRow) -> dict[str, Any]:
     })  # fmt: skip
 
 
-def _rows(session: Session, study_uid: str, series_uid: str | None = None, sop_uid: str | None = None) -> list[InstanceRow]:
+def _rows(
+    session: Session, study_uid: str, series_uid: str | None = None, sop_uid: str | None = None
+) -> list[InstanceRow]:
     study = store.study_by_uid(session, study_uid)
     if study is None or study.conflict is not None:
         raise NotFound("This study is not here, or is held back for a person", where="studies")
     rows = store.instances(session, study.id, _SHOWN)
-    return [r for r in rows if (series_uid is None or r.series_uid == series_uid) and (sop_uid is None or r.sop_uid == sop_uid)]
+    return [
+        r
+        for r in rows
+        if (series_uid is None or r.series_uid == series_uid) and (sop_uid is None or r.sop_uid == sop_uid)
+    ]
 
 
 def _series(rows: Sequence[InstanceRow]) -> Iterator[dict[str, Any]]:

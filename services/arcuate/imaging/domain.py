@@ -152,7 +152,9 @@ def persons_conflict(one: Person, other: Person) -> bool:
     Different numbers or issuers do; so do different names together with different birth dates. What one of them leaves
     empty conflicts with nothing.
     """
-    number, issuer, name, birth = (bool(a and b and a.casefold() != b.casefold()) for a, b in zip(one, other, strict=True))
+    number, issuer, name, birth = (
+        bool(a and b and a.casefold() != b.casefold()) for a, b in zip(one, other, strict=True)
+    )
     return number or issuer or (name and birth)
 
 
@@ -175,9 +177,7 @@ def instance_to_json(instance: Instance) -> dict[str, Any]:
         "size": instance.size,
         "transfer_syntax": instance.transfer_syntax,
         "tags": dict(instance.tags),
-        "frames": [
-            [f.position, f.orientation, f.spacing, f.thickness, f.slope, f.intercept] for f in instance.frames
-        ],
+        "frames": [[f.position, f.orientation, f.spacing, f.thickness, f.slope, f.intercept] for f in instance.frames],
         "dropped": dict(instance.dropped),
         "remarks": list(instance.remarks),
         "damage": [instance.damage.code, instance.damage.what, instance.damage.todo] if instance.damage else None,

@@ -56,7 +56,13 @@ def unpack(packed: bytes) -> list[Exhibit]:
             Exhibit(
                 structure,
                 Cut(
-                    Plane(plane), arrays[f"grey{k}"], arrays[f"labels{k}"], (mm[0], mm[1]), number, count, (window[0], window[1])
+                    Plane(plane),
+                    arrays[f"grey{k}"],
+                    arrays[f"labels{k}"],
+                    (mm[0], mm[1]),
+                    number,
+                    count,
+                    (window[0], window[1]),
                 ),
             )
             for k, (structure, plane, mm, number, count, window) in enumerate(facts)

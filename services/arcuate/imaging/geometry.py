@@ -188,7 +188,9 @@ def _step(positions: Array, normal: Array, spacing: tuple[float, float]) -> tupl
     stray = float(np.abs(positions - (positions[0] + np.arange(count)[:, None] * step)).max())
     if stray > IRREGULAR * min(usual, *spacing) and stray > 0.1:
         raise refuse(
-            RefusalCode.IRREGULAR, f"The slices do not lie evenly: up to {stray:.1f} mm from an even grid", "Send the original series."
+            RefusalCode.IRREGULAR,
+            f"The slices do not lie evenly: up to {stray:.1f} mm from an even grid",
+            "Send the original series.",
         )
     warnings = [f"The slices lie unevenly, by up to {stray:.2f} mm"] if stray > UNEVEN * usual + 0.01 else []
     return step, warnings + _tilt(step, normal)
@@ -197,7 +199,9 @@ def _step(positions: Array, normal: Array, spacing: tuple[float, float]) -> tupl
 def _tilt(step: Array, normal: Array) -> list[str]:
     angle = float(np.degrees(np.arccos(np.clip(np.dot(step, normal) / np.linalg.norm(step), -1, 1))))
     if angle > TILT_REFUSE_DEGREES:
-        raise refuse(RefusalCode.IRREGULAR, f"The slices slide {angle:.0f} degrees off their normal", "Send the original series.")
+        raise refuse(
+            RefusalCode.IRREGULAR, f"The slices slide {angle:.0f} degrees off their normal", "Send the original series."
+        )
     return [f"The slices are tilted by {angle:.1f} degrees (gantry tilt)"] if angle > TILT_WARN_DEGREES else []
 
 

@@ -93,9 +93,14 @@ def read_meta(path: str, raw: BinaryIO, limits: Json) -> tuple[str, int, int]:
     """Return transfer syntax, where the data set begins, and the file's size."""
     size = os.fstat(raw.fileno()).st_size
     if size > limits["file_bytes"]:
-        raise Bad(Code.TOO_LARGE, f"The file has {size // MEBI} MiB, more than the limit of {limits['file_bytes'] // MEBI} MiB")
+        raise Bad(
+            Code.TOO_LARGE,
+            f"The file has {size // MEBI} MiB, more than the limit of {limits['file_bytes'] // MEBI} MiB",
+        )
     if raw.read(132)[128:] != b"DICM":
-        raise Bad(Code.NOT_DICOM, "The file is not DICOM (no DICM mark after the preamble)", "Leave it out of the folder.")
+        raise Bad(
+            Code.NOT_DICOM, "The file is not DICOM (no DICM mark after the preamble)", "Leave it out of the folder."
+        )
     meta = read_file_meta_info(path)
     length, syntax = meta.get("FileMetaInformationGroupLength"), str(meta.get("TransferSyntaxUID", ""))
     if not isinstance(length, int) or not 0 < length < size - 144:
@@ -161,7 +166,9 @@ def _values(dataset: Dataset) -> tuple[Json, dict[str, str]]:
 
 def _plain(value: Any, vr: str) -> Any:
     """Return a value as JSON knows it: numbers for DS, IS, US, FD, text for the rest; None when empty."""
-    if isinstance(value, list | tuple) or (hasattr(value, "__iter__") and not isinstance(value, str | bytes) and vr != "PN"):
+    if isinstance(value, list | tuple) or (
+        hasattr(value, "__iter__") and not isinstance(value, str | bytes) and vr != "PN"
+    ):
         several = [_plain(v, vr) for v in value]
         return several if any(v is not None for v in several) else None
     if value is None or value == "":
@@ -198,7 +205,9 @@ def _check_uids(tags: Json) -> None:
         value = tags.get(keyword)
         parts = value.split(".") if isinstance(value, str) else []
         if not (len(parts) > 1 and len(str(value)) <= 64 and all(p.isascii() and p.isdigit() for p in parts)):
-            raise Bad(Code.ILLEGAL_UID, f"{keyword} is missing or is no legal UID", "Ask the sender to repair its UIDs.")
+            raise Bad(
+                Code.ILLEGAL_UID, f"{keyword} is missing or is no legal UID", "Ask the sender to repair its UIDs."
+            )
 
 
 def _check_is_image(tags: Json, body: BinaryIO, implicit: bool) -> None:
@@ -222,13 +231,19 @@ def _check_pixel_module(tags: Json, limits: Json) -> None:
     if not (isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0):
         raise Bad(Code.DAMAGED, "Rows or Columns are missing or zero")
     if tags.get("SamplesPerPixel") != 1 or tags.get("PhotometricInterpretation") != "MONOCHROME2":
-        raise Bad(Code.NOT_SUITED, "The image is not a plain grey image (a colour picture or inverted)", "Send the series itself.")
+        raise Bad(
+            Code.NOT_SUITED,
+            "The image is not a plain grey image (a colour picture or inverted)",
+            "Send the series itself.",
+        )
     bits = tags.get("BitsAllocated")
     if bits not in (8, 16, 32) or tags.get("PixelRepresentation") not in (0, 1):
         raise Bad(Code.DAMAGED, "BitsAllocated or PixelRepresentation is missing or not 8, 16 or 32 bit integers")
     frames = tags.get("NumberOfFrames", 1)
     if not isinstance(frames, int) or frames < 1 or rows * columns * frames > limits["voxels"]:
-        raise Bad(Code.TOO_LARGE, f"The image states {rows} x {columns} x {frames} voxels, more than any series of the head")
+        raise Bad(
+            Code.TOO_LARGE, f"The image states {rows} x {columns} x {frames} voxels, more than any series of the head"
+        )
 
 
 def _frames(dataset: Dataset, tags: Json, limits: Json) -> list[list[Any]]:
@@ -240,7 +255,11 @@ def _frames(dataset: Dataset, tags: Json, limits: Json) -> list[list[Any]]:
     if len(per_frame) != tags.get("NumberOfFrames"):
         raise Bad(Code.DAMAGED, f"NumberOfFrames and the described frames differ ({len(per_frame)} are described)")
     shared = _group(dataset[_SHARED].value[0]) if _SHARED in dataset and len(dataset[_SHARED].value) else {}
-    for ours, theirs in (("EchoTime", "EffectiveEchoTime"), ("RepetitionTime", "RepetitionTime"), ("FlipAngle", "FlipAngle")):
+    for ours, theirs in (
+        ("EchoTime", "EffectiveEchoTime"),
+        ("RepetitionTime", "RepetitionTime"),
+        ("FlipAngle", "FlipAngle"),
+    ):
         if ours not in tags and theirs in shared:
             tags[ours] = shared[theirs]
     frames = [_frame({**tags, **shared, **_group(item)}) for item in per_frame]
@@ -326,15 +345,15 @@ def _items(body: BinaryIO) -> Iterator[tuple[int, int, int]]:
         yield struct.unpack("<HHI", head)
 
 
-
-
 def metadata(path: str, limits: Json) -> Json:
     """Return the data set as DICOM JSON (PS3.18 F) without bulk data."""
     with Path(path).open("rb") as raw:
         syntax, start, size = read_meta(path, raw, limits)
         body = body_of(raw, start, size, syntax, limits)
         dataset = read_dataset(body, syntax == IMPLICIT, True, stop_when=lambda tag, _vr, _length: tag >= _PIXELS)
-        return dataset.to_json_dict(bulk_data_threshold=1024, bulk_data_element_handler=lambda _e: "", suppress_invalid_tags=True)
+        return dataset.to_json_dict(
+            bulk_data_threshold=1024, bulk_data_element_handler=lambda _e: "", suppress_invalid_tags=True
+        )
 
 
 def _remarks(said: Sequence[warnings.WarningMessage], dropped: Mapping[str, str]) -> list[str]:

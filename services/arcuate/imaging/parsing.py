@@ -109,7 +109,9 @@ class Parser:
         self._ask({"task": "pixels", "frames": frames, "shape": shape, "out": str(out)}, self.limits.pixel_seconds)
         return _load(out)
 
-    def nifti(self, path: Path, out: Path) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float64]]]:
+    def nifti(
+        self, path: Path, out: Path
+    ) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float64]]]:
         """Read a NIfTI file.
 
         Returns:
@@ -163,7 +165,9 @@ class Parser:
         self._process = process
         if not self._line(process, 60):
             self._stop()
-            raise NotMeasurable(Refusal(RefusalCode.DAMAGED, "The reading process does not start", "See the log of this room."))
+            raise NotMeasurable(
+                Refusal(RefusalCode.DAMAGED, "The reading process does not start", "See the log of this room.")
+            )
         return process
 
     def _line(self, process: subprocess.Popen[bytes], seconds: float) -> bytes:

@@ -30,7 +30,10 @@ def answer(task: Json, limits: Json) -> Json:
     except RecursionError:
         return {"bad": [Code.HOSTILE, "The header nests sequences deeper than any real image", "Do not use this file."]}
     except MemoryError:
-        return {"bad": [Code.HOSTILE, "The file asks for more memory than any real image", "Do not use this file."], "worn": True}
+        return {
+            "bad": [Code.HOSTILE, "The file asks for more memory than any real image", "Do not use this file."],
+            "worn": True,
+        }
     except Exception as error:  # noqa: BLE001 - the edge of the process: bytes from outside can raise anything
         # Only the kind is told: texts of the library can hold values of the header.
         return {"bad": [Code.DAMAGED, f"The file cannot be read ({type(error).__name__})", "Send the image again."]}

@@ -26,7 +26,8 @@ from arcuate.kernel.codes import Laterality
 
 METHOD = "Sum of segmented voxels at 1 mm; labels by a neural network (T1-weighted MR)"
 LIMITS_OF_METHOD = (
-    "Trained on synthetic contrasts from label maps of adults; not checked on children, after surgery, or with large lesions."
+    "Trained on synthetic contrasts from label maps of adults; "
+    "not checked on children, after surgery, or with large lesions."
 )
 
 
@@ -97,7 +98,9 @@ async def measure_series(
         NotMeasurable: With the reason.
     """
     choice = await asyncio.to_thread(choose, found)
-    frames = [(s.instance.path, s.instance.digest, s.index, s.frame.slope, s.frame.intercept) for s in choice.grid.slices]
+    frames = [
+        (s.instance.path, s.instance.digest, s.index, s.frame.slope, s.frame.intercept) for s in choice.grid.slices
+    ]
     data = await asyncio.to_thread(parser.pixels, frames, choice.grid.shape, scratch / "volume.npy")
     return await _measure(choice, Volume(data, choice.grid.affine), models_dir, infer)
 
@@ -129,12 +132,20 @@ def derive(measurement: Measurement, at: datetime) -> Derived:
     scan = picture.upright(measurement.volume.data, labels, measurement.volume.affine)
     exhibits = gallery.make(scan, [m.structure for m in measurement.measured])
     return Derived(
-        seg_file, sr_file, picture.qc_picture(scan, present_parts(labels), _captions(measurement)), gallery.pack(exhibits)
+        seg_file,
+        sr_file,
+        picture.qc_picture(scan, present_parts(labels), _captions(measurement)),
+        gallery.pack(exhibits),
     )
 
 
 async def quantify(
-    path: Path, out: Path | None, models_dir: Path, infer: Infer, at: datetime | None = None, limits: Limits | None = None
+    path: Path,
+    out: Path | None,
+    models_dir: Path,
+    infer: Infer,
+    at: datetime | None = None,
+    limits: Limits | None = None,
 ) -> QuantifyResult:
     """Measure a DICOM folder or a NIfTI file.
 
@@ -157,7 +168,9 @@ async def quantify(
         dropped = derived.dropped_values(measurement.choice.instances) if measurement.choice else ()
         files: dict[str, Path] = {}
         if out is not None:
-            files = await asyncio.to_thread(_write, out, measurement, dropped, at or SystemClock().now().astimezone(UTC))
+            files = await asyncio.to_thread(
+                _write, out, measurement, dropped, at or SystemClock().now().astimezone(UTC)
+            )
     return QuantifyResult(measurement, files, dropped)
 
 
@@ -196,7 +209,9 @@ async def _measure(choice: Choice | None, volume: Volume, models_dir: Path, infe
     measured = tuple(Measured(v.code, _side(v.code, v.side), v.ml) for v in found.volumes if v.ml > 0)
     empty = {v.code: "No voxel of it was found." for v in found.volumes if v.ml <= 0}
     warnings = (*(choice.warnings if choice else ()), *found.quality.warnings)
-    return Measurement(choice, volume, found, measured, {**empty, **found.not_measured}, model, tuple(dict.fromkeys(warnings)))
+    return Measurement(
+        choice, volume, found, measured, {**empty, **found.not_measured}, model, tuple(dict.fromkeys(warnings))
+    )
 
 
 def _side(code: str, side: str) -> Laterality | None:

@@ -68,7 +68,9 @@ class Receiver:
             self._log.warning("object refused", code=found.damage.code)
             raise NotMeasurable(found.damage)
         if claimed is not None and claimed != (found.text("SOPClassUID"), found.sop_uid):
-            raise refuse(RefusalCode.MIXED, "The data set is not the object that the sender announced", "Send it again.")
+            raise refuse(
+                RefusalCode.MIXED, "The data set is not the object that the sender announced", "Send it again."
+            )
         self._spool.check_room(found.size)
         file = self._spool.keep(path, new_id())
         arrival = Arrival(found, file, source, self._clock.now())
@@ -80,7 +82,6 @@ class Receiver:
         if fate in (store.CONFLICT, store.OTHER_PATIENT):
             self._log.warning("object conflicts", fate=fate)
         return Received(fate, found)
-
 
     def is_of_study(self, path: Path, study_uid: str) -> bool:
         """Return whether a file belongs to that study; an unreadable one is left for `take` to refuse."""

@@ -51,7 +51,10 @@ class Said:
     def of(cls, said: Mapping[str, Any]) -> "Said":
         """Return the statement kept with a study."""
         number, issuer, name, birth = said["person"]
-        texts = (str(said.get(k, "")).strip() for k in ("PatientSex", "AccessionNumber", "StudyDate", "StudyTime", "StudyDescription"))
+        texts = (
+            str(said.get(k, "")).strip()
+            for k in ("PatientSex", "AccessionNumber", "StudyDate", "StudyTime", "StudyDescription")
+        )
         return cls((number, issuer, name, birth), *texts)
 
 
@@ -201,7 +204,10 @@ def _shared(study: Json, order: Json | None, own_id: str, key: str, at: datetime
     made: Json = {
         "resourceType": "Observation",
         "identifier": [identifier(job_system("imaging"), f"{own_id}:{key}")],
-        "category": [concept("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging"), IMAGING_CATEGORY],
+        "category": [
+            concept("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging"),
+            IMAGING_CATEGORY,
+        ],
         "issued": at.isoformat(timespec="seconds"),
     }
     subject = study.get("subject") or {}

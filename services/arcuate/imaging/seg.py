@@ -29,7 +29,9 @@ def present_parts(labels: Labels) -> tuple[Part, ...]:
     return tuple(p for p in structures.parts() if p.own_segment and found & set(p.labels))
 
 
-def build_seg(grid: Grid, sources: Sequence[Dataset], labels: Labels, model: Model, at: datetime) -> Segmentation | None:
+def build_seg(
+    grid: Grid, sources: Sequence[Dataset], labels: Labels, model: Model, at: datetime
+) -> Segmentation | None:
     """Make the segmentation object.
 
     Args:
@@ -98,7 +100,9 @@ def _segment_numbers(labels: Labels, parts: Sequence[Part]) -> np.ndarray[tuple[
     return table[labels]
 
 
-def _frame_order(grid: Grid, volume: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _frame_order(
+    grid: Grid, volume: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Return frames (n, rows, columns) in the order of the source: slices, or the frames of a multi-frame image."""
     frames = np.ascontiguousarray(volume.transpose(2, 1, 0))
     if len(grid.slices[0].instance.frames) == 1:

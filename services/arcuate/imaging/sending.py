@@ -43,6 +43,8 @@ def send(files: Sequence[Path], pacs: Pacs, our_ae_title: str) -> None:
             if status != 0 and status & 0xF000 != 0xB000:
                 raise Refused(f"The PACS refused the object (status {status:04X})", todo="See the log of the PACS.")
     except ValueError as error:  # no presentation context for a class
-        raise Refused("The PACS does not take segmentations or reports", todo="Allow these SOP classes in the PACS.") from error
+        raise Refused(
+            "The PACS does not take segmentations or reports", todo="Allow these SOP classes in the PACS."
+        ) from error
     finally:
         association.release()

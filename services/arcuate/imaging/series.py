@@ -91,7 +91,9 @@ def choose(found: Sequence[Instance | Unreadable]) -> Choice:
     unreadable = [f for f in found if isinstance(f, Unreadable)]
     instances = [f for f in found if isinstance(f, Instance)]
     if not instances:
-        raise NotMeasurable(unreadable[0].refusal if unreadable else Refusal(RefusalCode.NO_SERIES, "There are no images"))
+        raise NotMeasurable(
+            unreadable[0].refusal if unreadable else Refusal(RefusalCode.NO_SERIES, "There are no images")
+        )
     _check_one_patient(instances)
     grouped: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
@@ -108,7 +110,9 @@ def choose(found: Sequence[Instance | Unreadable]) -> Choice:
         raise NotMeasurable(_none_fits(passed))
     candidates.sort(key=lambda c: (-c[0], -c[1].facts.slices, c[1].facts.number or 0, c[1].facts.uid))
     best = candidates[0][1]
-    others = [Passed(c.facts, Refusal(RefusalCode.NOT_SUITED, f"{best.facts.title} suits better")) for _, c in candidates[1:]]
+    others = [
+        Passed(c.facts, Refusal(RefusalCode.NOT_SUITED, f"{best.facts.title} suits better")) for _, c in candidates[1:]
+    ]
     lost = (f"{len(unreadable)} files could not be read and were left out",) if unreadable else ()
     return replace(best, passed=tuple(passed + others), warnings=best.warnings + lost)
 
@@ -116,7 +120,9 @@ def choose(found: Sequence[Instance | Unreadable]) -> Choice:
 def facts_of(instances: Sequence[Instance]) -> Facts:
     """Return the header facts of one series (geometry comes later)."""
     first = instances[0]
-    names = " | ".join(first.text(k) for k in ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName"))
+    names = " | ".join(
+        first.text(k) for k in ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
+    )
     words = _words(names)
     echo, repetition = first.number("EchoTime"), first.number("RepetitionTime")
     if first.text("AngioFlag") == "Y":
@@ -190,7 +196,9 @@ def _none_fits(passed: Sequence[Passed]) -> Refusal:
     if len(passed) == 1:
         return passed[0].refusal
     listed = "; ".join(f"{p.facts.title}: {p.refusal.what}" for p in passed)
-    return Refusal(RefusalCode.NO_SERIES, f"No series can be measured. {listed}", "Send the 3D T1-weighted series of the head.")
+    return Refusal(
+        RefusalCode.NO_SERIES, f"No series can be measured. {listed}", "Send the 3D T1-weighted series of the head."
+    )
 
 
 # ---- the interpreter of series.toml ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -214,11 +215,15 @@ async def _check_not_parked(imaging: Imaging, key: str) -> None:
     parked = await imaging.database.read(work.parked)
     if any(job.kind == store.MEASURE and job.payload.get("key") == key for job in parked):
         raise Unavailable(
-            "The measurement failed and waits for a person", todo="See the parked jobs of the imaging room.", retry_after_s=300
+            "The measurement failed and waits for a person",
+            todo="See the parked jobs of the imaging room.",
+            retry_after_s=300,
         )
 
 
-async def _present(imaging: Imaging, row: StudyRow, done: MeasurementRow, study: Json, order: Json | None) -> list[Json]:
+async def _present(
+    imaging: Imaging, row: StudyRow, done: MeasurementRow, study: Json, order: Json | None
+) -> list[Json]:
     assert done.finished is not None
     if done.refusal:
         reason = refusal_from_json(json.loads(done.refusal))
@@ -248,8 +253,11 @@ def measurement_key(uid: str, rows: Sequence[InstanceRow], models_dir: Path) -> 
     facts = hashlib.sha256(uid.encode())
     for digest in sorted(row.digest for row in rows):
         facts.update(digest.encode())
-    for path in [RULES, *sorted(models_dir.glob("*/model.toml"))]:
-        facts.update(path.read_bytes())
+    rules = RULES.read_bytes()
+    facts.update(rules)
+    for role in ("finder", "segmenter"):
+        described = models_dir / tomllib.loads(rules.decode())[role] / "model.toml"
+        facts.update(described.read_bytes() if described.exists() else b"none")
     return facts.hexdigest()
 
 
@@ -324,7 +332,9 @@ def _kept(imaging: Imaging, key: str, study: StudyRow, measurement: Measurement,
             store.note_derived(session, study_id, arrival)
         if send_to_pacs:
             payload = {"sops": [a.instance.sop_uid for a in arrivals]}
-            work.enqueue(session, store.SEND, now=now, keys=(f"send:{study_id}",), payload=payload, dedupe=f"send:{key}")
+            work.enqueue(
+                session, store.SEND, now=now, keys=(f"send:{study_id}",), payload=payload, dedupe=f"send:{key}"
+            )
 
     return apply
 

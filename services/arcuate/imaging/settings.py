@@ -10,7 +10,9 @@ class ImagingSettings(RoomSettings):
 
     model_config = room_config("imaging")
 
-    host: Annotated[str, "Address on which images are received over DICOM; loopback unless you change it."] = "127.0.0.1"
+    host: Annotated[str, "Address on which images are received over DICOM; loopback unless you change it."] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, "Port of the DICOM receiver (C-STORE, C-ECHO)."] = 11112
     ae_title: Annotated[str, "Our AE title; associations that call another one are rejected."] = "ARCUATE"
     senders: Annotated[str, "AE titles that may send, separated by blanks; empty: everybody who reaches the port."] = ""
@@ -21,7 +23,9 @@ class ImagingSettings(RoomSettings):
     quota_gib: Annotated[float, "Most disk space for received images, in GiB; beyond it images are refused."] = 50.0
     free_gib: Annotated[float, "Disk space that is always left free, in GiB."] = 1.0
     keep_days: Annotated[float, "Days for which received images stay here; the PACS is the archive."] = 14.0
-    pacs_host: Annotated[str, "Address of the PACS that gets segmentations and measurement reports; empty: they stay here."] = ""
+    pacs_host: Annotated[
+        str, "Address of the PACS that gets segmentations and measurement reports; empty: they stay here."
+    ] = ""
     pacs_port: Annotated[int, "DICOM port of that PACS."] = 104
     pacs_ae_title: Annotated[str, "AE title of that PACS."] = "PACS"
     retry_after_s: Annotated[int, "Seconds after which somebody who waits for a measurement is told to ask again."] = 2

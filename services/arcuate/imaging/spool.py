@@ -53,7 +53,9 @@ class Spool:
             Unavailable: There is no space.
         """
         if self._used + more > self._quota:
-            raise Unavailable("The space for images is used up", todo="Raise ARCUATE_IMAGING_QUOTA_GIB or lower KEEP_DAYS.")
+            raise Unavailable(
+                "The space for images is used up", todo="Raise ARCUATE_IMAGING_QUOTA_GIB or lower KEEP_DAYS."
+            )
         if shutil.disk_usage(self._files).free - more < self._free:
             raise Unavailable("The disk for images is nearly full", todo="Free some space on it.")
 
@@ -116,7 +118,9 @@ class Spool:
     def sweep(self, known: set[str]) -> int:
         """Remove files that no row names: their sender was never told that they were kept. Returns how many."""
         orphans = [
-            relative for p in self._files.rglob("*") if p.is_file() and (relative := f"{p.parent.name}/{p.name}") not in known
+            relative
+            for p in self._files.rglob("*")
+            if p.is_file() and (relative := f"{p.parent.name}/{p.name}") not in known
         ]
         self.drop(orphans)
         return len(orphans)

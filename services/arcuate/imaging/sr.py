@@ -25,7 +25,12 @@ SERIES_NUMBER = 9002
 
 
 def build_sr(
-    grid: Grid, sources: Sequence[Dataset], seg: Dataset | None, measured: Sequence[Measured], model: Model, at: datetime
+    grid: Grid,
+    sources: Sequence[Dataset],
+    seg: Dataset | None,
+    measured: Sequence[Measured],
+    model: Model,
+    at: datetime,
 ) -> sr.Comprehensive3DSR:
     """Make the measurement report: one measurement group a structure and side, in mL, observer is the device.
 

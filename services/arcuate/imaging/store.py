@@ -113,7 +113,9 @@ def ask_measurement(session: Session, key: str, study_id: str, now: datetime) ->
         row = MeasurementRow(key=key, study_id=study_id, asked=now)
         session.add(row)
         session.flush()
-        work.enqueue(session, MEASURE, now=now, keys=(f"measure:{study_id}",), payload={"key": key}, dedupe=f"measure:{key}")
+        work.enqueue(
+            session, MEASURE, now=now, keys=(f"measure:{study_id}",), payload={"key": key}, dedupe=f"measure:{key}"
+        )
     return row
 
 

@@ -55,7 +55,11 @@ class StoreScp:
         ae.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
             ae.add_supported_context(context.abstract_syntax, TRANSFER_SYNTAXES)
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_DATA_RECV, self._count), (evt.EVT_CONN_CLOSE, self._forget)]
+        handlers = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_DATA_RECV, self._count),
+            (evt.EVT_CONN_CLOSE, self._forget),
+        ]
         try:
             self._ae, self._server = ae, ae.start_server((s.host, s.port), block=False, evt_handlers=handlers)
         except OSError as error:
