@@ -24,8 +24,8 @@ async def test_f074_every_value_has_unit_side_passport_and_the_mark_of_the_machi
     report = await door.draft(made.order(), made.study(), left, right)
     text = await door.text(made.order(), made.study(), left, right)
 
-    assert "Left hippocampus: 3.21 mL [1], machine value, not reviewed" in text
-    assert "Right hippocampus: 3.01 mL [2], accepted by Dr. Reader" in text
+    assert "Left hippocampus: 3.21 mL [1] (machine value, not reviewed)\n" in text
+    assert "Right hippocampus: 3.01 mL [2] (accepted by Dr. Reader)\n" in text
     assert "[1] Series: series 3 (T1 MPRAGE, 1 mm). Model: brain-t1 1 (weights SHA-256 abababababab…)." in text
     assert "How good, on whom: brain-t1 1: mean Dice 0.83 on held-out data; made for: Adults, T1." in text
     assert "Uncertainty: not stated." in text

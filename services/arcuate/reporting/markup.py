@@ -114,7 +114,7 @@ def _html(node: Node) -> str:
 
 
 def to_text(node: Node) -> str:
-    """Return the children of a node as plain text: headings in capitals, a table row as `name: value, value`."""
+    """Return the children of a node as plain text: headings in capitals, a table row as `name: value, value (state)`."""
     return "\n".join(line for child in node.children for line in _lines(child)).strip("\n")
 
 
@@ -146,9 +146,11 @@ def _lines(node: Node) -> Iterator[str]:
 def _row(node: Node) -> str:
     cells = [child for child in node.children if child.tag in {"th", "td"}]
     texts = [text for cell in cells if (text := _inline(cell).replace("\n", " "))]
-    if cells and cells[0].tag == "th" and len(texts) > 1:
-        return f"{texts[0]}: {', '.join(texts[1:])}"
-    return ", ".join(texts)
+    named = bool(cells) and cells[0].tag == "th" and len(texts) > 1
+    line = f"{texts[0]}: {texts[1]}" if named else "".join(texts[:1])
+    for text in texts[2:] if named else texts[1:]:
+        line += f" {text}" if text.startswith("(") else f", {text}"
+    return line
 
 
 def _inline(node: Node) -> str:
