@@ -96,7 +96,13 @@ async def test_a_draft_is_signed_once_and_comes_back_with_its_text() -> None:
         told = Told()
         playing = asyncio.create_task(play(morning, _doors(house, desks), clock, lines.append, pace=pace, told=told))
         await _until(lambda: "ORM^O01" in house.kinds_of(case.accession))
-        text = ["FINDINGS", "Hippocampus, left: 3.10 mL & more"]
+        text = [
+            "DRAFT, not signed",
+            "FINDINGS",
+            "Hippocampus, left: 3.10 mL & more",
+            "IMPRESSION",
+            "[Impression: to be dictated]",
+        ]
         for number in ("D1", "D2"):
             raw = draft_message(case.accession, case.person.number, text, sent=clock.now(), control_id=number)
             answer = await send_to(desks.dictation.port, raw)
@@ -107,8 +113,9 @@ async def test_a_draft_is_signed_once_and_comes_back_with_its_text() -> None:
         assert told.signed == [case.accession]
         assert len(finals) == 1
         obx = [s[5].text for s in finals[0] if s.id == "OBX"]
-        assert obx[:2] == text
-        assert "Synthetic reader" in obx[-1]
+        assert obx[:3] == ["FINDINGS", "Hippocampus, left: 3.10 mL & more", "IMPRESSION"]
+        assert "Synthetic reader" in obx[3]
+        assert len(obx) == 4
         obr = finals[0].first("OBR")
         assert obr is not None
         assert (obr[25].value, obr[32].component(1, 2)) == ("F", "Reader-02")

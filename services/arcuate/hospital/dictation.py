@@ -11,6 +11,7 @@ from arcuate.hospital.morning import Case
 from arcuate.kernel.hl7v2.message import Message
 
 _VOLUME = re.compile(r"\d\s?mL\b", re.IGNORECASE)
+_GAP = re.compile(r"\[(\w+)[^\]]*to be dictated\]\Z", re.IGNORECASE)
 _UNSIGNED = ("P", "R", "S", "I", "A")
 
 
@@ -33,13 +34,13 @@ class Words:
     """What synthetic readers type."""
 
     impressions: Sequence[str]
-    without_draft: str
+    findings: str
 
 
 def load_words() -> Words:
     """Read `data/words.toml`."""
     table = tomllib.loads((files("arcuate.hospital") / "data" / "words.toml").read_text(encoding="utf-8"))
-    return Words(table["impressions"], table["without_draft"])
+    return Words(table["impressions"], table["findings"])
 
 
 def read_draft(raw: bytes, cases: Mapping[str, Case]) -> Draft | None:
@@ -61,6 +62,22 @@ def read_draft(raw: bytes, cases: Mapping[str, Case]) -> Draft | None:
     ]
     reader = obr[32].component(1, 2) or obr[32].component(1) or ""
     return Draft(accession, tuple(lines), reader)
+
+
+def completed(draft: Draft, words: Words) -> tuple[str, ...]:
+    """Return the lines that a reader leaves of a draft: without its draft mark, its gaps filled, the impression's heading last."""
+    kept: list[str] = []
+    for line in draft.lines:
+        gap = _GAP.match(line.strip())
+        if gap is None and not line.startswith("DRAFT"):
+            kept.append(line)
+        elif gap is not None and gap[1].casefold() != "impression":
+            kept.append(words.findings)
+    while kept and not kept[-1].strip():
+        kept.pop()
+    if not kept or kept[-1].strip().casefold().rstrip(":") != "impression":
+        kept += ["", "IMPRESSION"]
+    return tuple(kept)
 
 
 def impression(words: Words, case: Case, seed: int) -> str:

@@ -55,7 +55,7 @@ class Pace:
         past_s: Seconds for what lies before now.
         reading_s: Seconds from a draft to its signature.
         measuring_s: Seconds for which a reader waits for measurements of images that were sent.
-        patience_s: Seconds to wait for the drafts of the scripted cases at the end.
+        patience_s: Seconds for which a reader waits for images, and the end of a play for the last signature.
         live: True: what lies after now follows in real time, until the caller cancels; False: it is left out.
     """
 
@@ -246,13 +246,17 @@ class _Player:
         draft = self._drafts[case.accession]
         self.told.signed.append(case.accession)
         reader = draft.reader or next(r.name for r in self._morning.readers if not r.trainee)
+        lines = dictation.completed(draft, self._words)
         words = dictation.impression(self._words, case, self._morning.seed)
         now = self._clock.now()
-        await self._send(self._wires.dictation, self._writer.final_report(case, now, draft.lines, words, reader))
+        await self._send(self._wires.dictation, self._writer.final_report(case, now, lines, words, reader))
         self._tell(now, f"{_name(case)}: {reader} signs the report")
 
     async def _measured(self, case: Case) -> None:
-        """Wait for a draft with measurements: a reader who knows that images are being measured does not sign before."""
+        """Wait for images, then for a draft with measurements: a reader who knows that both are coming does not sign before."""
+        until = self._clock.monotonic() + self._pace.patience_s
+        while case.accession not in self.told.true_volumes and self._clock.monotonic() < until:
+            await self._clock.sleep(_LOOK_S)
         until = self._clock.monotonic() + self._pace.measuring_s
         while self._clock.monotonic() < until and not self._drafts[case.accession].measured:
             await self._clock.sleep(_LOOK_S)

@@ -97,7 +97,7 @@ def sample_head(seed: int, *, ventricles: float = 0.0, model: ShapeModel | None 
     """
     shapes = model or load_shape_model()
     rng = np.random.default_rng([seed, 77])
-    modes = np.clip(rng.normal(0, 0.7, len(shapes.arrays["modes_sd"])), -1.4, 1.4)
+    modes = np.clip(rng.normal(0, 0.5, len(shapes.arrays["modes_sd"])), -1.0, 1.0)
     modes += ventricles * np.asarray(shapes.arrays["ventricle_direction"], dtype=float)
     scale = rng.multivariate_normal(np.ones(3), np.asarray(shapes.arrays["scale_cov"], dtype=float) * 0.5)
     labels = _compose(_Fields(shapes, np.clip(modes, -2.2, 2.2), np.clip(scale, 0.9, 1.1)), rng)
