@@ -71,18 +71,29 @@ class Searcher:
 
     def page(self, search: Search, position: Position | None = None) -> Page:
         """Return one page; a row that was there at the first page comes exactly once, however others change."""
-        newest = position.newest if position else self._newest()
-        keys = [_sort_key(sort) for sort in search.sorts]
-        statement = _selected(*keys).where(self._condition(search), RESOURCE.c.number <= newest)
-        if position is not None:
-            statement = statement.where(_behind(keys, search.sorts, position))
-        order = [key.desc() if sort.descending else key.asc() for key, sort in zip(keys, search.sorts, strict=True)]
-        statement = statement.order_by(*order, RESOURCE.c.number.asc()).limit(search.count + 1)
-        found = [_hit(row) for row in self._connection.execute(statement)]
+        found = self._found(search, position)
         matches, more = found[: search.count], len(found) > search.count
-        following = Position(matches[-1].keys, matches[-1].number, newest) if more else None
+        following = None
+        if more:
+            # Rows that are created from here on have higher numbers, and later pages leave them out.
+            newest = position.newest if position else self._newest()
+            following = Position(matches[-1].keys, matches[-1].number, newest)
         total = len(matches) if not more and position is None else self.count(search) if search.total else None
         return Page(matches, self._included(search.includes, matches), following, total)
+
+    def _found(self, search: Search, position: Position | None) -> list[Hit]:
+        identity = _identity(search) if position is None and not search.sorts else None
+        if identity is not None:
+            return [
+                _hit(row) for row in self._connection.execute(_PAGE_BY_IDENTITY, {**identity, "most": search.count + 1})
+            ]
+        keys = [_sort_key(sort) for sort in search.sorts]
+        statement = _selected(*keys).where(self._condition(search))
+        if position is not None:
+            statement = statement.where(RESOURCE.c.number <= position.newest, _behind(keys, search.sorts, position))
+        order = [key.desc() if sort.descending else key.asc() for key, sort in zip(keys, search.sorts, strict=True)]
+        statement = statement.order_by(*order, RESOURCE.c.number.asc()).limit(search.count + 1)
+        return [_hit(row) for row in self._connection.execute(statement)]
 
     def family(self, patient_ids: Iterable[str]) -> set[str]:
         """Return these patients with everybody who was merged into them and into whom they were merged."""
@@ -174,14 +185,27 @@ class Searcher:
         return list(found.values())
 
 
-_BY_IDENTITY = (
-    CURRENT.join(TOKEN, TOKEN.c.number == RESOURCE.c.number)
-    .where(
-        TOKEN.c.param == bindparam("param"), TOKEN.c.code == bindparam("code"), TOKEN.c.system == bindparam("system"),
-        RESOURCE.c.deleted.is_(False),
-    )
-    .limit(bindparam("most"))
-)  # fmt: skip
+def _selected(*keys: ColumnElement[Any]) -> Select[Any]:
+    return select(
+        RESOURCE.c.number, RESOURCE.c.type, RESOURCE.c.id, RESOURCE.c.version, RESOURCE.c.patient,
+        VERSION.c.body, *keys,
+    ).join(VERSION, VERSION.c.seq == RESOURCE.c.seq)  # fmt: skip
+
+
+def _by_identity(selected: Select[Any]) -> Select[Any]:
+    return (
+        selected.join(TOKEN, TOKEN.c.number == RESOURCE.c.number)
+        .where(
+            TOKEN.c.param == bindparam("param"), TOKEN.c.code == bindparam("code"), TOKEN.c.system == bindparam("system"),
+            RESOURCE.c.deleted.is_(False),
+        )
+        .order_by(RESOURCE.c.number)
+        .limit(bindparam("most"))
+    )  # fmt: skip
+
+
+_BY_IDENTITY = _by_identity(CURRENT)
+_PAGE_BY_IDENTITY = _by_identity(_selected())
 
 
 def _identity(search: Search) -> dict[str, str] | None:
@@ -201,13 +225,6 @@ _TABLES: dict[str, Table] = {
     "token": TOKEN, "uri": TOKEN, "reference": REFERENCE, "date": DATE, "string": STRING, "quantity": NUMBER,
     "number": NUMBER,
 }  # fmt: skip
-
-
-def _selected(*keys: ColumnElement[Any]) -> Select[Any]:
-    return select(
-        RESOURCE.c.number, RESOURCE.c.type, RESOURCE.c.id, RESOURCE.c.version, RESOURCE.c.patient,
-        VERSION.c.body, *keys,
-    ).join(VERSION, VERSION.c.seq == RESOURCE.c.seq)  # fmt: skip
 
 
 def _hit(row: Any) -> Hit:
