@@ -18,7 +18,7 @@ _PRIORITY = {"stat": "S", "asap": "A", "urgent": "A", "routine": "R"}
 _STUDY = ("18748-4", "Diagnostic imaging study", "LN")
 _LOCAL = "99ARC"
 MACHINE_VALUE = "Machine value, not reviewed"
-_LONGEST_LINE = 199
+_LONGEST_STRING = 199
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,8 @@ def _content(content: Content) -> list[str]:
 def _obx(
     place: int, kind: str, code: tuple[build.Component, ...], sub: str, value: Value, said: str, **more: Value
 ) -> str:
-    if kind in ("TX", "ST") and isinstance(value, str) and len(segment("OBX", {1: value})) > _LONGEST_LINE:
-        kind = "FT"  # 2.5.1 gives TX and ST 199 characters and FT 65,536; nothing is cut off
+    if kind == "ST" and isinstance(value, str) and len(segment("OBX", {1: value})) > _LONGEST_STRING:
+        kind = "TX"  # 2.5.1 gives ST 199 characters and TX 65,536; nothing is cut off
     fields: dict[int, Value] = {1: str(place), 2: kind, 3: code, 4: sub, 5: value, 11: said}
     fields |= {int(name[1:]): extra for name, extra in more.items()}
     return segment("OBX", fields)
