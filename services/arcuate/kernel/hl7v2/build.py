@@ -124,8 +124,8 @@ def _for_hl7apy(text: str) -> str:
     for line in text.split("\r"):
         fields = line.split("|")
         if fields[0] == "OBX" and len(fields) > 5 and fields[2] in _LONG_TYPES and len(fields[5]) > _LONGEST_ST:
-            line = "|".join([*fields[:5], "long" if fields[2] != "ED" else "^TEXT^^A^long", *fields[6:]])
-        lines.append(line)
+            fields[5] = "long" if fields[2] != "ED" else "^TEXT^^A^long"
+        lines.append("|".join(fields))
     return "\r".join(lines)
 
 
