@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from arcuate.hospital.attendance import FULFILLED, LATE_CANCEL, NO_SHOW, load_causes
-from arcuate.hospital.history import EARLY_CANCEL, Past, Written, draw_past, write_history
+from arcuate.hospital.history import Written, write_history
+from arcuate.hospital.past import EARLY_CANCEL, Past, draw_past
 from arcuate.hospital.settings import HospitalSettings
 from arcuate.hospital.timeline import DAY
 
