@@ -85,7 +85,7 @@ def header(path: str, limits: Json) -> Json:
                 damage = [bad.code, bad.what, bad.todo]
         return {
             "path": path, "digest": digest, "size": size, "transfer_syntax": syntax, "tags": tags, "frames": frames,
-            "dropped": dropped, "remarks": _remarks(said, dropped), "damage": damage,
+            "dropped": dropped, "remarks": _remarks(said), "damage": damage,
         }  # fmt: skip
 
 
@@ -356,10 +356,8 @@ def metadata(path: str, limits: Json) -> Json:
         )
 
 
-def _remarks(said: Sequence[warnings.WarningMessage], dropped: Mapping[str, str]) -> list[str]:
+def _remarks(said: Sequence[warnings.WarningMessage]) -> list[str]:
     """Return what was odd, in words of our own: the library's texts can hold values."""
-    remarks = []
-    if any("Failed to decode" in str(w.message) or "decod" in str(w.message) for w in said):
-        remarks.append("Text in the header is not valid in its stated character set")
-    remarks += [f"{keyword} {reason} and is not passed on" for keyword, reason in dropped.items()]
-    return remarks
+    if any("decod" in str(w.message) for w in said):
+        return ["Text in the header is not valid in its stated character set"]
+    return []

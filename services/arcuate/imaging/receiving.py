@@ -22,8 +22,8 @@ from arcuate.kernel.log import get_logger
 # What is wrong with these is wrong with the bytes: they are refused at the door. Everything else (another modality, a geometry
 # that cannot be measured) is received and judged later.
 _REFUSED_AT_THE_DOOR = frozenset({RefusalCode.DAMAGED, RefusalCode.HOSTILE, RefusalCode.TOO_LARGE})
-# 1.2.826.0.1.3680043.8.498 is pydicom's own root, kept for implementations made with it.
-IMPLEMENTATION = UID("1.2.826.0.1.3680043.8.498.78122011.1")
+# Ours in the network and in files (PS3.7 D.3.3.2); made from a UUID (PS3.5 B.2).
+IMPLEMENTATION = UID("2.25.165766788727222648836524332623736602836")
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ def _observation(
 def _code(part: Part) -> Json:
     return {
         "coding": [coding(CS_STRUCTURE, part.structure, part.name), coding(CS_SNOMED, "118565006", "Volume")],
-        "text": f"{part.title}, volume",
+        "text": part.title if part.title.endswith("volume") else f"{part.title}, volume",
     }
 
 

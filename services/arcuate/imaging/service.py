@@ -45,6 +45,7 @@ class Imaging:
     Attributes:
         reader: The reading process for measuring; the doors have one of their own, so that they never wait for it.
         running: Measurements that this process is making, by key; the durable job only waits for them.
+        turn: Held by the one that is being made: a volume in memory at a time.
     """
 
     database: Database
@@ -57,6 +58,7 @@ class Imaging:
     models_dir: Path
     reader: Parser
     running: dict[str, "asyncio.Task[Apply]"] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     worker: Worker | None = None
 
     def wake(self) -> None:
@@ -288,14 +290,17 @@ async def _measured(imaging: Imaging, key: str) -> Apply:
     row, study, rows = await imaging.database.read(lambda s: _material(s, key))
     found: list[Instance | Unreadable] = [store.parsed(r, imaging.spool) for r in rows]
     at = row.asked.astimezone(imaging.site.zone)
-    with tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
-        try:
-            measurement = await measure_series(found, imaging.reader, Path(folder), imaging.models_dir, imaging.infer)
-            made = await asyncio.to_thread(derive, measurement, at)
-        except NotMeasurable as error:
-            get_logger("imaging").info("study refused", study=study.id, code=error.refusal.code)
-            return _refused(imaging, key, error.refusal)
-        return await asyncio.to_thread(_kept, imaging, key, study, measurement, made)
+    async with imaging.turn:
+        with tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
+            try:
+                measurement = await measure_series(
+                    found, imaging.reader, Path(folder), imaging.models_dir, imaging.infer
+                )
+                made = await asyncio.to_thread(derive, measurement, at)
+            except NotMeasurable as error:
+                get_logger("imaging").info("study refused", study=study.id, code=error.refusal.code)
+                return _refused(imaging, key, error.refusal)
+            return await asyncio.to_thread(_kept, imaging, key, study, measurement, made)
 
 
 def _material(session: Session, key: str) -> tuple[MeasurementRow, StudyRow, list[InstanceRow]]:
