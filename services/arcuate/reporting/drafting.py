@@ -1,6 +1,7 @@
 """From resources to the sections of a draft: what a template sees, what is fixed whatever the template says."""
 
 import html
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ SIGNED = frozenset({"final", "amended", "corrected", "appended"})
 _PRIORS = 5
 _SERIES = 30
 _FLAGS = 20
+_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,9 @@ def _footnotes(values: Values) -> Sequence[Section]:
     numbers = passport_numbers(values)
     for m in values.measured:
         by_number.setdefault(numbers[m.field.key], tuple(lines_of(m.passport)))
-    notes = "".join(f"<p>[{n}] {html.escape(' '.join(told))}</p>" for n, told in sorted(by_number.items()))
+    notes = "".join(
+        f"<p>[{n}] {'<br/>'.join(html.escape(line) for line in told)}</p>" for n, told in sorted(by_number.items())
+    )
     return (_section("sources", f"<h2>Where the values come from</h2>{notes}<p>{html.escape(RESEARCH_USE)}</p>"),)
 
 
@@ -167,11 +171,20 @@ def _flags(request: Json) -> Sequence[Section]:
     )
 
 
+def wrapped(text: str) -> str:
+    """Return a text in lines that dictation and HL7 take; what goes on is indented or quoted, so that it never looks like a heading."""
+    made: list[str] = []
+    for line in text.split("\n"):
+        further = "> " if line.startswith("> ") else "  "
+        made += textwrap.wrap(line, _WIDTH, subsequent_indent=further, break_on_hyphens=False) or [""]
+    return "\n".join(made)
+
+
 def whole(composed: Composed, title: str, head: Sequence[str]) -> tuple[str, str]:
     """Return (text, HTML page) of a draft with its head lines."""
     top = _section("head", "".join(f"<p>{html.escape(line)}</p>" for line in head))
     parts = (top, *composed.sections)
-    text = "\n\n".join(part.text for part in parts if part.text) + "\n"
+    text = wrapped("\n\n".join(part.text for part in parts if part.text)) + "\n"
     body = "".join(f'<section class="{part.name}">{part.html}</section>' for part in parts)
     head_html = f'<head><meta charset="utf-8"/><title>{html.escape(title)}</title></head>'
     page = f'<!DOCTYPE html><html lang="en">{head_html}<body>{body}</body></html>'
