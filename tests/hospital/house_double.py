@@ -36,6 +36,7 @@ class House:
     bundles: list[dict[str, Any]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     answer: str = "AA"
+    silent_for: int = 0  # so many messages are kept but not answered: the connection is closed instead
 
     def kinds(self) -> list[str]:
         """Return MSH-9 of everything that came, as `ORM^O01`."""
@@ -57,6 +58,10 @@ async def _serve_mllp(house: House, reader: asyncio.StreamReader, writer: asynci
             for event in frames.feed(data):
                 if isinstance(event, Framed):
                     house.messages.append(event.payload)
+                    if house.silent_for > 0:
+                        house.silent_for -= 1
+                        writer.close()
+                        return
                     code: Any = house.answer
                     number = f"H{len(house.messages)}"
                     writer.write(frame(ack.build(header.read(event.payload), code, number, datetime.now(UTC))))

@@ -54,6 +54,15 @@ async def test_a_door_that_refuses_is_told_and_nothing_more_is_sent() -> None:
         assert len(house.messages) == 1
 
 
+async def test_a_message_without_an_answer_is_sent_again_byte_for_byte() -> None:
+    clock = SystemClock()
+    async with open_house() as house, open_desks(clock) as desks:
+        house.silent_for = 2
+        told = await play(_morning(heads=False), _doors(house, desks), clock, lambda _: None, pace=FAST)
+        assert house.messages[0] == house.messages[1] == house.messages[2] != house.messages[3]
+        assert told.messages == len(house.messages) - 2
+
+
 async def test_a_closed_door_is_told() -> None:
     clock = SystemClock()
     async with open_house() as house, open_desks(clock) as desks:

@@ -21,7 +21,7 @@ from arcuate.hospital.readers import roster_entries
 from arcuate.hospital.telling import tell
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.codes import identifier, job_system
-from arcuate.kernel.errors import BadInput, Refused
+from arcuate.kernel.errors import BadInput, Refused, Unavailable
 from arcuate.kernel.fhir import bundle
 from arcuate.kernel.fhir.client import FhirClient
 from arcuate.kernel.hl7v2 import ack, timestamps
@@ -33,6 +33,8 @@ Say = Callable[[str], None]
 _TAKEN = ("AA", "CA")
 _LATER = timedelta(minutes=30)
 _LOOK_S = 0.5
+_TRIES = 3
+_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,15 @@ class _Player:
             self._tell(step.at, f"{_name(step.case)} {said.words}")
 
     async def _send(self, wire: MllpClient, raw: bytes) -> None:
-        answer = ack.read(await wire.send(raw))
+        """Send one message; without an answer in time it is sent again, the same bytes, as a RIS does."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                answer = ack.read(await wire.send(raw))
+                break
+            except Unavailable:
+                if attempt == _TRIES:
+                    raise
+                await self._clock.sleep(_AGAIN_S)
         self.told.messages += 1
         if answer is None or answer.code not in _TAKEN:
             code = answer.code if answer else "no MSA"
