@@ -64,9 +64,18 @@ class Site:
             await asyncio.sleep(0.01)
 
     def _open_work(self, session: Any) -> int:
-        jobs = work.jobs
-        due = sa.or_(jobs.c.state == "leased", sa.and_(jobs.c.state == "ready", jobs.c.due <= self.clock.now()))
-        return int(session.execute(sa.select(sa.func.count()).where(due)).scalar_one())
+        """Jobs in hand, and due ones that no earlier job of the same line holds back."""
+        jobs, keys, other = work.jobs, work.keys, work.keys.alias()
+        held = sa.select(keys.c.job_id).join(
+            other, (other.c.key == keys.c.key) & other.c.open & (other.c.job_id < keys.c.job_id)
+        )
+        due = (
+            (jobs.c.state == "ready")
+            & (jobs.c.due <= self.clock.now())
+            & ~held.where(keys.c.job_id == jobs.c.id).exists()
+        )
+        wanted = sa.or_(jobs.c.state == "leased", due)
+        return int(session.execute(sa.select(sa.func.count()).select_from(jobs).where(wanted)).scalar_one())
 
     async def apply(self, *messages: str | bytes) -> list[str]:
         """Send and wait until all is applied."""

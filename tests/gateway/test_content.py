@@ -3,10 +3,10 @@
 import base64
 
 import pytest
-
-from arcuate.kernel.errors import Json
 from tests.gateway.conftest import Site
 from tests.gateway.messages import booking, merge, order, registration, result
+
+from arcuate.kernel.errors import Json
 
 
 def text_of(report: Json) -> str:

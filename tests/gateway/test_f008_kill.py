@@ -1,0 +1,115 @@
+"""kill -9 during intake (row 008): what was acknowledged is there after the restart, once, in order, and applied once."""
+
+import asyncio
+import contextlib
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.gateway.conftest import Site, open_site
+from tests.gateway.messages import order
+
+from arcuate.gateway.settings import GatewaySettings
+from arcuate.kernel.errors import Unavailable
+from arcuate.kernel.hl7v2 import ack
+from arcuate.kernel.hl7v2.mllp import MllpClient
+
+ROUNDS = 5
+SENDERS = 4
+
+
+@dataclass
+class Hospital:
+    """Stop-and-wait senders: each repeats its message until it is acknowledged, then goes on to the next change of its order."""
+
+    sent: dict[str, str] = field(default_factory=dict)
+    acknowledged: list[str] = field(default_factory=list)
+    next_number: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(SENDERS), 0))
+
+    async def send(self, sender: int, port: int) -> None:
+        with contextlib.suppress(Unavailable):
+            async with MllpClient("127.0.0.1", port, 20) as client:
+                while True:
+                    number = self.next_number[sender]
+                    control_id = f"S{sender}N{number}"
+                    message = order(
+                        f"ACC{sender}", f"10{sender}", placer=f"P{sender}", control="XO" if number else "NW", control_id=control_id,
+                        when=f"2026{number // 28 % 12 + 1:02d}{number % 28 + 1:02d}1100", name=f"Doe{sender}^Jane",
+                    )  # fmt: skip
+                    self.sent.setdefault(control_id, message)
+                    answer = ack.read(await client.send(message.encode()))
+                    assert answer is not None and answer.code == "AA"
+                    self.acknowledged.append(control_id)
+                    self.next_number[sender] += 1
+
+
+@contextlib.asynccontextmanager
+async def program(data: Path, url: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    here = Path(__file__).parent / "program.py"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(here), str(data), url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), 120)
+        yield process, int(line)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_f008_nothing_acknowledged_is_lost_doubled_or_reordered(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = str(request.getfixturevalue("postgres_url")) if kind == "postgresql" else ""
+    hospital, chance = Hospital(), random.Random(2026)
+    for _ in range(ROUNDS):
+        before = len(hospital.acknowledged)
+        async with program(tmp_path / "data", url) as (process, port):
+            senders = [asyncio.create_task(hospital.send(sender, port)) for sender in range(SENDERS)]
+            while len(hospital.acknowledged) < before + SENDERS:
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(chance.uniform(0.0, 0.7))
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+            await asyncio.gather(*senders)
+
+    async with open_site(tmp_path / "data", GatewaySettings(port=0), url) as site:
+        for sender in range(SENDERS):  # what the kill has cut off is sent again
+            control_id = f"S{sender}N{hospital.next_number[sender]}"
+            assert await site.send(hospital.sent[control_id]) == ["AA"]
+        await _everything_once_and_in_order(site, hospital)
+
+
+async def _everything_once_and_in_order(site: Site, hospital: Hospital) -> None:
+    site.clock.advance(120)  # the killed program's leases run out
+    await site.settle()
+    rows = await _journal(site)
+    ids = [str(row["control_id"]) for row in rows]
+    assert sorted(ids) == sorted(hospital.sent)
+    assert set(hospital.acknowledged) <= set(ids)
+    assert {message["state"] for row in rows for message in row["messages"]} == {"applied"}  # type: ignore[attr-defined]
+    for sender in range(SENDERS):
+        mine = [int(one.split("N")[1]) for one in ids if one.startswith(f"S{sender}N")]
+        assert mine == sorted(mine)
+        request = await site.order(f"ACC{sender}")
+        number = max(mine)
+        assert request["occurrenceDateTime"].startswith(f"2026-{number // 28 % 12 + 1:02d}-{number % 28 + 1:02d}")
+        assert request["meta"]["versionId"] == str(len(mine))
+
+
+async def _journal(site: Site) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    before = ""
+    while True:
+        page = await site.get(f"/gateway/journal?limit=200{before}")
+        found += page["items"]
+        if page["before"] is None:
+            return found[::-1]
+        before = f"&before={page['before']}"
