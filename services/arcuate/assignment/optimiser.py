@@ -213,13 +213,16 @@ class _Model:
     ) -> Ints:
         """Free a quarter of the cases at random (seeded) and solve them again, while there is time and room to gain."""
         points, source = self.points, np.random.default_rng(0)
-        best, value = chosen, points.of(chosen)
+        best, value, slice_s = chosen, points.of(chosen), _SLICE_S
         while (left := until - monotonic()) > 0 and not _close(value, bound, gap):
             free = (best < 0) | (source.random(len(best)) < _FREED)
             now = best[self.case] == self.reader
             columns = np.flatnonzero(now | (free[self.case] & (relaxed.reduced <= _NEAR)))
             stays = (now & ~free[self.case])[columns]
-            found, _ = self._milp(columns, min(_SLICE_S, left), 1e-3, fixed=stays)
+            found, _ = self._milp(columns, min(slice_s, left), 1e-3, fixed=stays)
+            # The plan at hand is one answer to this part: nothing as good means that the slice was too short (a busy machine).
+            if found is None or points.of(found) > value:
+                slice_s *= 1.5
             if found is not None:
                 found = improve(points, found)
                 if points.of(found) < value:
