@@ -1,0 +1,1 @@
+"""View models and the decisions behind them: pure, no I/O, no clock, no framework."""

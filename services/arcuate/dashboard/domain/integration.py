@@ -1,0 +1,172 @@
+"""Connections and parked messages: states in words, what is accounted for, how a message is mended."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
+
+from arcuate.dashboard.domain.frame import Mark
+from arcuate.dashboard.words import span
+
+_LEAST_MESSAGES = 20
+_QUIET_TIMES, _QUIET_LEAST_S = 6.0, 600.0
+_MINUTES = 60
+_HEADERS = ("MSH", "FHS", "BHS")  # their field 1 is the separator itself (HL7 v2.5.1, 2.15.9)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """When the newest messages of a connection came.
+
+    Attributes:
+        times: Newest first.
+        complete: Whether these are all of the last hour.
+    """
+
+    times: tuple[datetime, ...] = ()
+    complete: bool = True
+
+    def usual_s(self) -> float | None:
+        """Return the usual seconds between two messages; None where too few are known."""
+        gaps = [(a - b).total_seconds() for a, b in pairwise(self.times)]
+        return median(gaps) if len(gaps) >= _LEAST_MESSAGES else None
+
+    def per_minute(self, now: datetime) -> list[int] | None:
+        """Return the messages of each of the last 60 minutes; None when more came than are known."""
+        if not self.complete:
+            return None
+        counts = [0] * _MINUTES
+        for at in self.times:
+            minute = int((now - at) / timedelta(minutes=1))
+            if 0 <= minute < _MINUTES:
+                counts[_MINUTES - 1 - minute] += 1
+        return counts
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One sender or receiver.
+
+    Attributes:
+        name: As people call it; `id` marks it in an address.
+        kind: What it carries, as a second line.
+        mark: Its state's mark; `state` its state in words.
+        worst: Larger is worse, for the selection.
+        detail: Label and text rows of the side column.
+    """
+
+    id: str
+    name: str
+    kind: str
+    incoming: bool
+    mark: Mark
+    state: str
+    tone: str
+    last: datetime | None
+    last_words: str
+    waiting: int
+    parked: int
+    counted: str
+    worst: int
+    per_minute: tuple[int, ...] | None = None
+    detail: tuple[tuple[str, str], ...] = ()
+    sentence: str = ""
+
+
+def quiet(last: datetime | None, traffic: Traffic, now: datetime) -> str:
+    """Return why a sender's silence is unusual, or an empty text."""
+    usual = traffic.usual_s()
+    if last is None or usual is None:
+        return ""
+    silence = (now - last).total_seconds()
+    if silence < max(_QUIET_LEAST_S, _QUIET_TIMES * usual):
+        return ""
+    return f"{span(silence)}, usual {span(usual)}"
+
+
+# What becomes of a message, as people say it, in the order in which the sum is shown.
+OUTCOMES = (
+    ("applied", "Applied to the record"), ("ignored", "Known and not needed"), ("acknowledgement", "Acknowledgements of ours"),
+    ("waiting", "Being worked on"), ("kept", "Cancellations that wait for their order"), ("unmatched", "Results that wait for their order"),
+    ("parked", "Parked with a reason"), ("discarded", "Set aside by a person"), ("expired", "Waited in vain"),
+)  # fmt: skip
+
+
+def accounted(messages: int, states: Mapping[str, int]) -> tuple[list[tuple[str, int]], int]:
+    """Return what became of all messages, and how many have no end that we know."""
+    rows = [(words, states.get(state, 0)) for state, words in OUTCOMES]
+    return rows, messages - sum(number for _, number in rows)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a message.
+
+    Attributes:
+        fields: By HL7 number; index 0 is the segment's name, and MSH-1 is the separator itself.
+        faulty: Number of the faulty field, 0 for the segment as a whole; None when nothing is wrong here.
+    """
+
+    id: str
+    fields: tuple[str, ...]
+    faulty: int | None = None
+
+    def numbered(self) -> list[tuple[int, str]]:
+        """Return the fields that follow a separator, each with its HL7 number."""
+        first = 2 if self.id in _HEADERS else 1
+        return [(n, text) for n, text in enumerate(self.fields) if n >= first]
+
+
+def mended(text: str, segment: str, field: int, value: str, *, repetition: int = 1) -> str:
+    """Return a copy of a message in which one field is replaced; everything else stays byte for byte.
+
+    Args:
+        segment: Name of the segment; `repetition` counts those of the same name.
+        field: HL7 number of the field.
+    """
+    lines = text.replace("\r\n", "\r").replace("\n", "\r").split("\r")
+    separator = text[3:4] or "|"
+    seen = 0
+    for index, line in enumerate(lines):
+        if line[:3] != segment:
+            continue
+        seen += 1
+        if seen != repetition:
+            continue
+        place = field - 1 if segment in _HEADERS else field
+        parts = line.split(separator)
+        parts += [""] * (place + 1 - len(parts))
+        parts[place] = value
+        lines[index] = separator.join(parts)
+        break
+    return "\r".join(lines)
+
+
+@dataclass(frozen=True)
+class ParkedGroup:
+    """Messages parked for the same cause."""
+
+    cause: str
+    count: int
+    state: str
+
+
+@dataclass(frozen=True)
+class ParkedItem:
+    """One message that a person must look at, without its content."""
+
+    id: str
+    cause: str
+    kind: str
+    party: str
+    at: datetime | None
+    state: str
+
+
+def grouped(items: Sequence[ParkedItem]) -> dict[str, list[ParkedItem]]:
+    """Return items by cause, the largest group first."""
+    groups: dict[str, list[ParkedItem]] = {}
+    for item in items:
+        groups.setdefault(item.cause, []).append(item)
+    return dict(sorted(groups.items(), key=lambda pair: -len(pair[1])))

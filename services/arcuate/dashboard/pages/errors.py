@@ -1,0 +1,198 @@
+"""Parked messages: what is parked and why, and how to mend it. The received bytes never change."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request
+from starlette.responses import Response
+
+from arcuate.dashboard import facts, service
+from arcuate.dashboard.desk import Desk, by_script, form_of, see_other
+from arcuate.dashboard.domain.frame import Fact, Notice, Silent
+from arcuate.dashboard.domain.integration import ParkedItem, Segment, grouped, mended
+from arcuate.dashboard.render import Frame
+from arcuate.dashboard.rooms import Part, Rooms
+from arcuate.dashboard.words import Wording, span
+from arcuate.kernel.errors import ArcuateError, BadInput, Json, NotFound
+
+PARTS = ("facts", "items")
+_ITEM = re.compile(r"(in|out)-\d{1,12}\Z")
+_PLACE = re.compile(r"([A-Z][A-Z0-9]{2})-(\d{1,3})")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One message that somebody has opened."""
+
+    item: Json
+    view: str = "segments"
+
+    @property
+    def incoming(self) -> bool:
+        """Return whether it came in; an outgoing one is not edited."""
+        return str(self.item["id"]).startswith("in-")
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Return its segments, the faulty field marked."""
+        rows = self.item.get("segments") or []
+        return [Segment(str(r["id"]), tuple(str(f) for f in r["fields"]), r.get("faulty")) for r in rows]
+
+    @property
+    def place(self) -> tuple[str, int] | None:
+        """Return segment and number of the faulty field."""
+        found = _PLACE.match(str(self.item.get("location") or ""))
+        return (found.group(1), int(found.group(2))) if found else None
+
+    @property
+    def faulty_value(self) -> str:
+        """Return what the faulty field holds."""
+        if self.place is None:
+            return ""
+        name, number = self.place
+        segment = next((s for s in self.segments if s.id == name), None)
+        return segment.fields[number] if segment and number < len(segment.fields) else ""
+
+    @property
+    def lines(self) -> str:
+        """Return the message for a field of text, one segment a line."""
+        return str(self.item.get("text") or "").replace("\r\n", "\n").replace("\r", "\n")
+
+
+@dataclass(frozen=True)
+class Parked:
+    """What the page shows."""
+
+    words: Wording
+    items: Sequence[ParkedItem] = ()
+    total: int = 0
+    opened: Opened | None = None
+    opened_id: str = ""
+    silent: Silent | None = None
+    accounted: int = 0
+
+    @property
+    def groups(self) -> dict[str, list[ParkedItem]]:
+        """Return the items by cause."""
+        return grouped(self.items)
+
+    @property
+    def facts(self) -> list[Fact]:
+        """Return the fact line."""
+        if not self.items:
+            return []
+        oldest = min((i.at for i in self.items if i.at), default=None)
+        age = [Fact(span((self.words.now - oldest).total_seconds()), "oldest", before=True)] if oldest else []
+        return [Fact(str(self.total), "open", "stop"), *age]
+
+    @property
+    def same(self) -> int:
+        """Return how many others are parked for the same cause."""
+        cause = self.opened.item.get("cause") if self.opened else None
+        return sum(i.cause == cause for i in self.items) - 1 if cause else 0
+
+
+async def read_parked(desk: Desk, rooms: Rooms, item: str, view: str, *, open_item: bool = True) -> Parked:
+    """Ask the gateway for what is parked; an item's content only when a person opens it."""
+    words = desk.words
+    listed = await rooms.part("gateway", rooms.get("/gateway/errors", {"limit": 200}), "Parked messages cannot be seen; they are kept.")
+    if listed.value is None:
+        return Parked(words, silent=listed.silent)
+    items = _items(listed.value)
+    total = sum(int(g["count"]) for g in listed.value["groups"])
+    if item and open_item:
+        opened: Part[Json] = await rooms.part("gateway", rooms.get(f"/gateway/errors/{item}"))
+        if opened.value is None:
+            return Parked(words, items, total, silent=opened.silent, opened_id=item)
+        return Parked(words, items, total, Opened(opened.value, view), item)
+    counted = await rooms.part("gateway", rooms.get("/gateway/counts")) if not items else Part[Any]()
+    return Parked(words, items, total, accounted=int((counted.value or {}).get("messages", 0)), opened_id=item)
+
+
+def _items(body: Json) -> list[ParkedItem]:
+    rows = [(i, str(i["cause"]), str(i["sender"]).split("|", maxsplit=1)[0], i["received"]) for i in body["items"]]
+    rows += [(i, str(i["reason"] or i["cause"]), f"to {i['receiver']}", i["created"]) for i in body["outgoing"]]
+    return [
+        ParkedItem(str(i["id"]), cause, str(i["kind"]), party, facts.instant(at), str(i["state"])) for i, cause, party, at in rows
+    ]  # fmt: skip
+
+
+def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
+    """Add the routes of the error queue."""
+    signed_in = [Depends(guard)]
+
+    async def seen(request: Request, item: str, *, open_item: bool = True) -> tuple[Frame, Parked]:
+        show = request.query_params.get("show", "segments")
+        view = await read_parked(desk, await desk.rooms(request), item, show, open_item=open_item)
+        return await desk.frame(request, "errors", "Parked messages", counts={"errors": view.total}), view
+
+    @app.get("/errors", dependencies=signed_in)
+    async def page(request: Request) -> Response:
+        frame, view = await seen(request, "")
+        return desk.renderer.page("errors/page.html", frame, view=view)
+
+    @app.get("/errors/{item}", dependencies=signed_in)
+    async def opened(request: Request, item: str) -> Response:
+        if item == "parts":  # fetched by the page itself: the list, never a content
+            frame, view = await seen(request, request.query_params.get("item", ""), open_item=False)
+            names = [n for n in request.query_params.get("names", "").split(",") if n in PARTS]
+            return desk.renderer.parts("errors", frame, names, view=view)
+        frame, view = await seen(request, _known(item))
+        return desk.renderer.page("errors/page.html", frame, view=view)
+
+    @app.post("/errors/{item}/try", dependencies=signed_in)
+    async def try_out(request: Request, item: str) -> Response:
+        form, rooms = await form_of(request), await desk.rooms(request)
+        opened = Opened(await rooms.get(f"/gateway/errors/{_known(item)}"))
+        line = _line(opened, str(form.get("value") or ""))
+        frame = await desk.frame(request, "errors", "Parked messages")
+        return desk.renderer.parts("errors", frame, ["difference"], opened=opened, line=line)
+
+    @app.post("/errors/{item}/{act}", dependencies=signed_in)
+    async def act(request: Request, item: str, act: str) -> Response:
+        form, rooms = await form_of(request), await desk.rooms(request)
+        try:
+            said = await _act(rooms, _known(item), act, form)
+        except ArcuateError as error:
+            said = service.refused(error)
+        if not by_script(request):
+            return see_other("/errors")
+        frame, view = await seen(request, item, open_item=False)
+        return desk.renderer.parts("errors", frame, ["facts", "items", "said"], view=view, notice=said)
+
+
+def _known(item: str) -> str:
+    if not _ITEM.match(item):
+        raise NotFound("There is no such message in the error queue")
+    return item
+
+
+def _line(opened: Opened, value: str) -> Segment | None:
+    """Return the segment with the mended field, for the difference."""
+    if opened.place is None:
+        return None
+    name, number = opened.place
+    segment = next((s for s in opened.segments if s.id == name), None)
+    if segment is None:
+        return None
+    fields = list(segment.fields) + [""] * (number + 1 - len(segment.fields))
+    fields[number] = value
+    return Segment(name, tuple(fields), number)
+
+
+async def _act(rooms: Rooms, item: str, act: str, form: Any) -> Notice:
+    match act:
+        case "replay":
+            return await service.replay(rooms, item)
+        case "mend":
+            opened = Opened(await rooms.get(f"/gateway/errors/{item}"))
+            if opened.place is None:
+                raise BadInput("No single field is at fault here", todo="Edit the whole message.")
+            return await service.replay(rooms, item, mended(str(opened.item["text"]), *opened.place, str(form.get("value") or "")))
+        case "edit":
+            return await service.replay(rooms, item, str(form.get("text") or "").replace("\r\n", "\r").replace("\n", "\r"))
+        case "discard":
+            return await service.discard(rooms, item, str(form.get("reason") or ""))
+    raise NotFound("There is no such act")
