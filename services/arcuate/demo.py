@@ -123,11 +123,11 @@ def _room_settings(desks: Desks, mllp_port: int | None, dicom_port: int | None, 
     receivers = tuple(Receiver.model_validate(receiver) for receiver in desks.receivers())
     ports: dict[str, Any] = {} if mllp_port is None else {"port": mllp_port}
     dicom: dict[str, Any] = {} if dicom_port is None else {"port": dicom_port}
-    wait = 10.0 if ends else 90.0
+    images_wait, expiry = (45.0, 10.0) if ends else (90.0, 90.0)
     return {
         "gateway": GatewaySettings(receivers=receivers, **ports),
         "imaging": ImagingSettings(quiet_s=2.0, **dicom),
-        "journey": JourneySettings(images_wait_s=wait, no_show_expiry_s=wait),
+        "journey": JourneySettings(images_wait_s=images_wait, no_show_expiry_s=expiry),
     }
 
 
