@@ -181,7 +181,9 @@ def _forgeries(key: ECKey, clock: ManualClock) -> dict[str, str]:
         "key sent along": jwt.encode(
             {"alg": "ES256", "jwk": tokens.new_key("x").as_dict(private=False)}, good, tokens.new_key("x")
         ),
-        "HMAC instead of a signature": jwt.encode({"alg": "HS256", "kid": str(key.kid)}, good, hs, algorithms=["HS256"]),
+        "HMAC instead of a signature": jwt.encode(
+            {"alg": "HS256", "kid": str(key.kid)}, good, hs, algorithms=["HS256"]
+        ),
         "alg none": "eyJhbGciOiJub25lIn0." + jwt.encode(header, good, key).split(".")[1] + ".",
         "garbage": "x.y.z",
         "too long": "a" * 10_000,

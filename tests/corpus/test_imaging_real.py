@@ -32,12 +32,16 @@ def series(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read(folder: Path, out: Path) -> tuple[Choice, np.ndarray]:
     with Parser() as parser:
         choice = choose(parser.folder(folder))
-        frames = [(s.instance.path, s.instance.digest, s.index, s.frame.slope, s.frame.intercept) for s in choice.grid.slices]
+        frames = [
+            (s.instance.path, s.instance.digest, s.index, s.frame.slope, s.frame.intercept) for s in choice.grid.slices
+        ]
         return choice, parser.pixels(frames, choice.grid.shape, out)
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_f052_affine_and_voxels_are_those_of_an_independent_reader(shared: Path, series: Path, tmp_path: Path, name: str) -> None:
+def test_f052_affine_and_voxels_are_those_of_an_independent_reader(
+    shared: Path, series: Path, tmp_path: Path, name: str
+) -> None:
     expected: dict[str, Any] = json.loads((shared / "data/imaging/dicom_expected.json").read_text())[name]
     choice, volume = read(series / name, tmp_path / "v.npy")
     assert list(choice.grid.shape) == expected["shape_columns_rows_slices"]

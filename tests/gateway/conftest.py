@@ -112,9 +112,9 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def open_site(
-    data: Path, settings: GatewaySettings, url: str = "", zone: str = "Europe/Zurich"
+    data: Path, settings: GatewaySettings, url: str = "", zone: str = "Europe/Zurich", start: datetime = START
 ) -> AsyncIterator[Site]:
-    clock = ManualClock(START)
+    clock = ManualClock(start)
     site = SiteSettings(time_zone=zone, synthetic=True)
     house_settings = HouseSettings(data_dir=data, database_url=url)
     rooms = ("access", "record", "gateway")

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ async def test_f008_nothing_acknowledged_is_lost_doubled_or_reordered(
             await process.wait()
             await asyncio.gather(*senders)
 
-    async with open_site(tmp_path / "data", GatewaySettings(port=0), url) as site:
+    async with open_site(tmp_path / "data", GatewaySettings(port=0), url, start=datetime.now(UTC)) as site:
         for sender in range(SENDERS):  # what the kill has cut off is sent again
             control_id = f"S{sender}N{hospital.next_number[sender]}"
             assert await site.send(hospital.sent[control_id]) == ["AA"]

@@ -75,7 +75,7 @@ def test_text_with_delimiters_comes_back_as_it_was(everything: list[bytes]) -> N
 
 
 def test_a_laboratory_value_before_the_order_is_stated_with_its_age(morning: Morning) -> None:
-    case = next(c for c in morning.cases if c.egfr is not None)
+    case = next(c for c in morning.cases if c.egfr is not None and c.egfr_at is None)
     obx = Message.parse(Writer(ZURICH).order(case, NOON)).first("OBX")
     assert obx is not None
     assert obx[3].component(1) == "98979-8"
@@ -88,3 +88,15 @@ def test_hl7apy_takes_every_message_that_it_has_a_grammar_for(everything: list[b
     for raw in first_of_a_kind.values():
         if b"ORM^O01" not in raw:
             build.check(raw)
+
+
+def test_a_laboratory_reports_under_numbers_of_its_own(morning: Morning) -> None:
+    case = next(c for c in morning.cases if c.egfr_at is not None)
+    writer = Writer(ZURICH)
+    assert b"|NM|" not in writer.order(case, NOON)
+    message = Message.parse(writer.laboratory(case, NOON, 58))
+    obr, obx = message.first("OBR"), message.first("OBX")
+    assert obr is not None
+    assert obx is not None
+    assert case.accession not in (obr[2].component(1), obr[3].component(1), obr[18].value)
+    assert (obr[24].value, obx[5].value, obx[6].component(1)) == ("CH", "58", "mL/min/{1.73_m2}")

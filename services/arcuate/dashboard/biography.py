@@ -33,7 +33,9 @@ def way_of(line: CaseLine, found: Resources) -> Way:
     if "quantified" in reached and not any("valueQuantity" in o for o in found.measurements):
         note = line.newest_note("quantify")
         why = "refused" if found.measurements else "not measured" if found.all("ImagingStudy") else "no images"
-        reached["quantified"] = Reached(reached["quantified"].at, skipped=why if note or not found.measurements else "refused")
+        reached["quantified"] = Reached(
+            reached["quantified"].at, skipped=why if note or not found.measurements else "refused"
+        )
     booking = newest_booking(found)
     task = found.reading or {}
     due = facts.instant(((task.get("restriction") or {}).get("period") or {}).get("end"))
@@ -82,7 +84,12 @@ def _arrivals(found: Resources) -> list[tuple[datetime, str]]:
 
 def events_of(line: CaseLine, found: Resources, words: Wording) -> list[Event]:
     """Return everything that happened, each with its cause."""
-    made: list[Event] = [*_order_events(found), *_booking_events(found, words), *_exam_events(found), *_report_events(found)]
+    made: list[Event] = [
+        *_order_events(found),
+        *_booking_events(found, words),
+        *_exam_events(found),
+        *_report_events(found),
+    ]
     made += _ledger_events(line)
     made += _message_events(found)
     return made
@@ -130,7 +137,9 @@ def _booking_events(found: Resources, words: Wording) -> Iterable[Event]:
         if asked and at is not None:
             by = str((task.get("requester") or {}).get("display") or "")
             state = {"completed": "done by the RIS", "accepted": "the RIS has it"}.get(str(task.get("status")), "asked")
-            yield Event(at, Mark.PERSON, f"Asked the RIS to {ASKS.get(asked[0], 'change')}", f"{by}; {state}".lstrip("; "))
+            yield Event(
+                at, Mark.PERSON, f"Asked the RIS to {ASKS.get(asked[0], 'change')}", f"{by}; {state}".lstrip("; ")
+            )
 
 
 def _exam_events(found: Resources) -> Iterable[Event]:
@@ -141,7 +150,9 @@ def _exam_events(found: Resources) -> Iterable[Event]:
     if began is not None:
         behind = int((began - planned).total_seconds() // 60) if planned else 0
         late = behind >= 10
-        yield Event(began, Mark.LOOK if late else Mark.RUNNING, f"Exam began{f' {behind} min after the slot' if late else ''}")
+        yield Event(
+            began, Mark.LOOK if late else Mark.RUNNING, f"Exam began{f' {behind} min after the slot' if late else ''}"
+        )
     if ended is not None:
         yield Event(ended, Mark.DONE, "Exam done")
     for study in (*found.all("ImagingStudy"), *found.loose):
@@ -156,7 +167,12 @@ def _report_events(found: Resources) -> Iterable[Event]:
     if signed is not None and (at := facts.instant(signed.get("issued"))) is not None:
         people = [*(signed.get("resultsInterpreter") or []), *(signed.get("performer") or [])]
         by = next((str(p["display"]) for p in people if p.get("display")), "")
-        yield Event(at, Mark.PERSON, f"Signed{f' by {by}' if by else ''}", "" if signed["status"] == "final" else str(signed["status"]))
+        yield Event(
+            at,
+            Mark.PERSON,
+            f"Signed{f' by {by}' if by else ''}",
+            "" if signed["status"] == "final" else str(signed["status"]),
+        )
     for sent in found.all("Communication"):
         what = "Draft" if facts.has_code((sent.get("category") or [{}])[0], CS_DELIVERY, "draft") else "Report"
         to = listed([str(r["display"]) for r in sent.get("recipient") or [] if r.get("display")])
@@ -178,4 +194,6 @@ def _message_events(found: Resources) -> Iterable[Event]:
         at = min((t for r in resources if (t := facts.updated(r))), default=None)
         if at is not None:
             kinds = sorted({str(r["resourceType"]) for r in resources})
-            yield Event(at, Mark.MESSAGE, f"Message {number} of the journal", f"stands in {listed(kinds)}", Kind.MESSAGE)
+            yield Event(
+                at, Mark.MESSAGE, f"Message {number} of the journal", f"stands in {listed(kinds)}", Kind.MESSAGE
+            )

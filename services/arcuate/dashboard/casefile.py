@@ -105,7 +105,9 @@ async def read_casefile(rooms: Rooms, case_id: str, structure: str = "") -> Case
     picture: Part[Json] = Part()
     if study is not None and record.value is not None and any("valueQuantity" in o for o in record.value.measurements):
         query = {"structure": structure} if structure else None
-        picture = await rooms.part("imaging", rooms.get(f"/imaging/studies/{study['id']}/outlines", query), "No picture now.")
+        picture = await rooms.part(
+            "imaging", rooms.get(f"/imaging/studies/{study['id']}/outlines", query), "No picture now."
+        )
     return CaseFile(line, record, picture)
 
 
@@ -140,12 +142,18 @@ async def _resources(rooms: Rooms, line: CaseLine) -> Resources:
     joined = {r["id"] for r in facts.of_type(about, "ImagingStudy")}
     here = {r["id"] for r in facts.of_type(about, "DiagnosticReport")}
     return Resources(
-        answers[1], answers[2], about, [s for s in answers[0] if s["id"] not in joined], [r for r in answers[3] if r["id"] not in here]
+        answers[1],
+        answers[2],
+        about,
+        [s for s in answers[0] if s["id"] not in joined],
+        [r for r in answers[3] if r["id"] not in here],
     )
 
 
 async def _loose(rooms: Rooms, accession: str) -> list[Json]:
-    return await rooms.fhir.search("ImagingStudy", {"identifier": f"{SYSTEM_ACCESSION}|{accession}"}) if accession else []
+    return (
+        await rooms.fhir.search("ImagingStudy", {"identifier": f"{SYSTEM_ACCESSION}|{accession}"}) if accession else []
+    )
 
 
 async def _patient(rooms: Rooms, reference: str) -> Json | None:
@@ -163,4 +171,6 @@ async def _visits(rooms: Rooms, reference: str) -> list[Json]:
 async def _priors(rooms: Rooms, reference: str) -> list[Json]:
     if not reference:
         return []
-    return await rooms.fhir.search("DiagnosticReport", {"patient": reference, "status": ",".join(_SIGNED), "_count": "50"})
+    return await rooms.fhir.search(
+        "DiagnosticReport", {"patient": reference, "status": ",".join(_SIGNED), "_count": "50"}
+    )

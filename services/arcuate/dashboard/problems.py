@@ -71,7 +71,9 @@ async def problem(desk: Desk, request: Request, status: int, what: str, todo: st
     if hasattr(request.state, "signed_in"):
         frame = await desk.frame(request, "problem", head)
         return desk.renderer.page("problem.html", frame, status, what=what, todo=todo)
-    return HTMLResponse(desk.renderer.text("entry/problem.html", head=head, what=what, todo=todo, theme="light"), status)
+    return HTMLResponse(
+        desk.renderer.text("entry/problem.html", head=head, what=what, todo=todo, theme="light"), status
+    )
 
 
 async def _look_for_session(desk: Desk, request: Request) -> None:

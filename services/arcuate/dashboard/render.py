@@ -95,7 +95,12 @@ class Renderer:
             lstrip_blocks=True,
         )  # fmt: skip
         self._environment.globals.update(
-            site=site, settings=settings, charts=charts, say=words, asset=self.asset, rooms_word=_room_word,
+            site=site,
+            settings=settings,
+            charts=charts,
+            say=words,
+            asset=self.asset,
+            rooms_word=_room_word,
             slot_marks={state.value: mark for state, mark in MARKS.items()},
         )
         self._environment.filters.update(span=words.span, percent=words.percent, counted=words.count)
@@ -127,7 +132,9 @@ class Renderer:
         row = self.pages[frame.page]
         nav = self.nav(frame.viewer, frame.counts, frame.page)
         values = {"notice": None, **values}
-        text = self.text(template, frame=frame, row=row, nav=nav, always=self.always, hint=self._hint(row), oob=False, **values)
+        text = self.text(
+            template, frame=frame, row=row, nav=nav, always=self.always, hint=self._hint(row), oob=False, **values
+        )
         return HTMLResponse(text, status)
 
     def parts(self, folder: str, frame: Frame, names: list[str], **values: Any) -> Response:
@@ -138,7 +145,9 @@ class Renderer:
         return HTMLResponse("\n".join(made))
 
     def _hint(self, row: PageRow) -> str:
-        return row.hint.format(shown=words.percent(self.settings.shown_from), marked=words.percent(self.settings.marked_from))
+        return row.hint.format(
+            shown=words.percent(self.settings.shown_from), marked=words.percent(self.settings.marked_from)
+        )
 
 
 def _room_word(name: str) -> str:

@@ -20,12 +20,21 @@ _LONGEST_REASON = 200
 def refused(error: ArcuateError) -> Notice:
     """Return what people read when an act was refused."""
     if isinstance(error, PreconditionFailed):
-        return Notice("Not saved: somebody else changed this meanwhile.", "What stands now is shown. Nothing is lost.", Mark.STOP)
+        return Notice(
+            "Not saved: somebody else changed this meanwhile.", "What stands now is shown. Nothing is lost.", Mark.STOP
+        )
     return Notice(f"Not done: {error.what.rstrip('.')}.", error.todo, Mark.STOP)
 
 
 async def ask_ris(
-    rooms: Rooms, viewer: Viewer, words: Wording, appointment_id: str, kind: str, to: str, reason: str, version: str = ""
+    rooms: Rooms,
+    viewer: Viewer,
+    words: Wording,
+    appointment_id: str,
+    kind: str,
+    to: str,
+    reason: str,
+    version: str = "",
 ) -> Notice:
     """Ask the RIS, which owns the booking, to move or cancel it; it stays as it is until the RIS confirms by message.
 
@@ -88,7 +97,9 @@ async def reader_of(rooms: Rooms, viewer: Viewer) -> Json:
     return person_reference(viewer)
 
 
-async def take(rooms: Rooms, viewer: Viewer, words: Wording, task_id: str, version: str, lease_min: float, *, over: bool = False) -> Notice:
+async def take(
+    rooms: Rooms, viewer: Viewer, words: Wording, task_id: str, version: str, lease_min: float, *, over: bool = False
+) -> Notice:
     """Take a case: it is this reader's, and open for the length of a lease.
 
     Args:
@@ -104,7 +115,9 @@ async def take(rooms: Rooms, viewer: Viewer, words: Wording, task_id: str, versi
     me = await reader_of(rooms, viewer)
     mine = lease is not None and lease.by == viewer.name
     if lease is not None and not mine and not over:
-        raise Conflict(f"{lease.by} has this case open since {words.when(lease.since)}", todo="Look, or take it over (O).")
+        raise Conflict(
+            f"{lease.by} has this case open since {words.when(lease.since)}", todo="Look, or take it over (O)."
+        )
     now = words.now.isoformat(timespec="seconds")
     made = {
         **task, "status": "in-progress", "owner": me, "lastModified": now, "executionPeriod": {"start": now},
@@ -115,7 +128,10 @@ async def take(rooms: Rooms, viewer: Viewer, words: Wording, task_id: str, versi
     await rooms.fhir.update(made, facts.version(task))
     if lease is not None and not mine:
         return Notice(f"Taken over from {lease.by}.", "It is written down, and shown to them.")
-    return Notice("The case is yours.", f"Others see that you have it open, for {lease_min:.0f} min after your last act. Undo: hand back.")
+    return Notice(
+        "The case is yours.",
+        f"Others see that you have it open, for {lease_min:.0f} min after your last act. Undo: hand back.",
+    )
 
 
 async def hand_back(rooms: Rooms, viewer: Viewer, words: Wording, task_id: str, version: str) -> Notice:

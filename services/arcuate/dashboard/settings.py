@@ -25,5 +25,7 @@ class DashboardSettings(RoomSettings):
     look_due_min: Annotated[int, "Minutes before its due time from which a case is marked."] = 30
     stop_due_min: Annotated[int, "Minutes before its due time from which a case is marked strongly."] = 15
     list_rows: Annotated[int, "Most rows of a list on one page; the rest is counted."] = 50
-    secure_cookie: Annotated[bool, "True where people reach the pages by https: the session then travels there only."] = False
+    secure_cookie: Annotated[
+        bool, "True where people reach the pages by https: the session then travels there only."
+    ] = False
     help_desk: Annotated[str, "Whom people call who cannot sign in, as shown on the sign-in page."] = ""

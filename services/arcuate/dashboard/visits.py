@@ -91,7 +91,9 @@ def _visits_of(resource: Json) -> Iterable[str]:
     return (facts.target(item) for item in items)
 
 
-def visits_of(day: DayResources, cases: Mapping[str, str], arrivals: Mapping[str, datetime], words: Wording) -> list[Visit]:
+def visits_of(
+    day: DayResources, cases: Mapping[str, str], arrivals: Mapping[str, datetime], words: Wording
+) -> list[Visit]:
     """Return the visits of a day.
 
     Args:
@@ -101,7 +103,8 @@ def visits_of(day: DayResources, cases: Mapping[str, str], arrivals: Mapping[str
     return [
         visit
         for appointment in day.appointments
-        if appointment.get("status") not in GONE and (visit := visit_of(appointment, day, cases, arrivals, words)) is not None
+        if appointment.get("status") not in GONE
+        and (visit := visit_of(appointment, day, cases, arrivals, words)) is not None
     ]
 
 
@@ -112,7 +115,9 @@ def visit_of(
     start = facts.instant(appointment.get("start"))
     if start is None:
         return None
-    end = facts.instant(appointment.get("end")) or start + timedelta(minutes=int(appointment.get("minutesDuration") or 30))
+    end = facts.instant(appointment.get("end")) or start + timedelta(
+        minutes=int(appointment.get("minutesDuration") or 30)
+    )
     order = next((o for b in appointment.get("basedOn") or [] if (o := day.others.get(facts.target(b)))), None)
     patient = day.others.get(f"Patient/{facts.participant(appointment, 'Patient')}")
     place = day.others.get(f"Location/{facts.participant(appointment, 'Location')}")
@@ -161,7 +166,9 @@ def _newest_chance(about: Sequence[Json]) -> Chance | None:
 
 def chance_of(forecast: Json) -> Chance | None:
     """Return the chance that a RiskAssessment states."""
-    by_outcome = {code: p for p in forecast.get("prediction") or [] for code in facts.codes(p.get("outcome"), CS_FORECAST)}
+    by_outcome = {
+        code: p for p in forecast.get("prediction") or [] for code in facts.codes(p.get("outcome"), CS_FORECAST)
+    }
     prediction = by_outcome.get("no-show")
     if prediction is None or "probabilityDecimal" not in prediction:
         return None
@@ -181,11 +188,15 @@ def _reasons(forecast: Json) -> Iterable[Reason]:
     for note in forecast.get("note") or []:
         parts = {p.get("url"): p for p in (facts.extension(note, "reason") or {}).get("extension") or []}
         if (parts.get("outcome") or {}).get("valueCode") == "no-show" and "sentence" in parts:
-            yield Reason(str(parts["sentence"]["valueString"]), float((parts.get("points") or {}).get("valueDecimal") or 0))
+            yield Reason(
+                str(parts["sentence"]["valueString"]), float((parts.get("points") or {}).get("valueDecimal") or 0)
+            )
 
 
 def _like(prediction: Json) -> tuple[int, int] | None:
-    parts = {p.get("url"): p.get("valueInteger") for p in (facts.extension(prediction, "like") or {}).get("extension") or []}
+    parts = {
+        p.get("url"): p.get("valueInteger") for p in (facts.extension(prediction, "like") or {}).get("extension") or []
+    }
     return (int(parts["events"]), int(parts["visits"])) if {"events", "visits"} <= parts.keys() else None
 
 
@@ -207,7 +218,9 @@ def flags_of(issues: Iterable[Json]) -> tuple[Flag, ...]:
 
 def _flag(issue: Json) -> Flag:
     fixes = [facts.text_of(m.get("action")) for m in issue.get("mitigation") or []]
-    rule = next((str(i["value"]) for i in issue.get("identifier") or [] if i.get("system") == "urn:arcuate:id:flag"), "")
+    rule = next(
+        (str(i["value"]) for i in issue.get("identifier") or [] if i.get("system") == "urn:arcuate:id:flag"), ""
+    )
     evidence = tuple(facts.text_of(c) for e in issue.get("evidence") or [] for c in e.get("code") or [])
     codings = [c for c in (issue.get("code") or {}).get("coding") or [] if c.get("system") == CS_FLAG]
     title = str(codings[0].get("display") or codings[0].get("code")) if codings else facts.text_of(issue.get("code"))

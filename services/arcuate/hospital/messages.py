@@ -61,8 +61,8 @@ class Writer:
         }  # fmt: skip
         visit = self._visit(case, None) if state else segment("PV1", {1: "1", 2: case.setting})
         lines = [self._pid(case.person), visit, segment("ORC", orc), self._obr(case, exam or case.exam)]
-        if case.egfr is not None and control == "NW":
-            lines.append(self._egfr(case.egfr, at))
+        if case.egfr is not None and case.egfr_at is None and control == "NW":
+            lines.append(self._egfr(case.egfr, at - timedelta(days=3)))
         return self._message("ORM", "O01", "ORM_O01", at, lines, f"{case.accession}{control}{state}")
 
     def booking(self, event: str, case: Case, at: datetime, slot: datetime, *, status: str = "Booked") -> bytes:
@@ -84,12 +84,12 @@ class Writer:
         return self._message("SIU", event, "SIU_S12", at, lines, f"{case.appointment}{status}")
 
     def laboratory(self, case: Case, at: datetime, egfr: float) -> bytes:
-        """ORU^R01 of the laboratory: one eGFR, with numbers of its own."""
+        """ORU^R01 of the laboratory: one eGFR, drawn 40 minutes before, with numbers of its own."""
         number = (f"L{case.accession}", "SYNTH-LAB")
         obr: dict[int, Value] = {
             1: "1", 2: number, 3: number, 4: _EGFR, 7: self._time(at), 22: self._time(at), 24: "CH", 25: "F",
         }  # fmt: skip
-        lines = [self._pid(case.person), segment("OBR", obr), self._egfr(egfr, at)]
+        lines = [self._pid(case.person), segment("OBR", obr), self._egfr(egfr, at - timedelta(minutes=40))]
         return self._message("ORU", "R01", "ORU_R01", at, lines, f"{case.accession}LAB", application="SYNTH-LAB")
 
     def final_report(self, case: Case, at: datetime, lines: Sequence[str], impression: str, reader: str) -> bytes:
@@ -174,8 +174,7 @@ class Writer:
             27: ("", "", "", self._time(case.slot), "", _PRIORITY[case.priority]), 31: ("", case.indication),
         }  # fmt: skip
 
-    def _egfr(self, value: float, at: datetime) -> str:
-        drawn = at - timedelta(days=3)
+    def _egfr(self, value: float, drawn: datetime) -> str:
         fields: dict[int, Value] = {
             1: "1", 2: "NM", 3: _EGFR, 5: f"{value:g}", 6: ("mL/min/{1.73_m2}", "", "UCUM"), 11: "F",
             14: self._time(drawn),

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     BOOK = "book"
     CHANGE = "change"
     MOVE = "move"
+    LABORATORY = "laboratory"
     CANCEL_BOOKING = "cancel booking"
     CANCEL_ORDER = "cancel order"
     NO_SHOW = "no-show"
@@ -55,6 +56,7 @@ class Case:
         exam_then: The exam after the RIS has corrected the order, else None.
         first_slot: The slot before it was moved, else None.
         ventricles: Width of the invented head's ventricles in standard deviations; None: no images are sent.
+        egfr_at: When the laboratory reports the eGFR; None: it comes with the order, if there is one.
         past: Outcomes of earlier visits (`noshow`, `fulfilled`), oldest first.
     """
 
@@ -80,6 +82,7 @@ class Case:
     prior: Prior | None
     past: tuple[str, ...]
     egfr: float | None
+    egfr_at: datetime | None
     end: str
     head_seed: int
 
@@ -218,6 +221,7 @@ class _Maker:
             prior=self._prior(row),
             past=tuple(row.get("past", ())),
             egfr=row.get("egfr"),
+            egfr_at=self._calendar.place(row["lab"]) if "lab" in row else None,
             end=row["end"],
             head_seed=self._seed * 1000 + number,
         )
@@ -268,6 +272,8 @@ class _Maker:
             found.append((case.ordered + 25 * minute, Kind.CANCEL_ORDER))
             return [Step(at, kind, case) for at, kind in found]
         found.append((case.booked, Kind.BOOK))
+        if case.egfr_at is not None:
+            found.append((case.egfr_at, Kind.LABORATORY))
         if case.course == "late_cancel":
             gone = case.slot - 70 * minute
             found += [(gone, Kind.CANCEL_BOOKING), (gone + 3 * minute, Kind.CANCEL_ORDER)]

@@ -58,6 +58,11 @@ def _move(step: Step, slot: datetime, writer: Writer) -> Said:
     return Said((writer.booking("S13", step.case, step.at, slot),), f"is moved to {_hour(slot, writer)}")
 
 
+def _laboratory(step: Step, slot: datetime, writer: Writer) -> Said:
+    value = step.case.egfr or 0.0
+    return Said((writer.laboratory(step.case, step.at, value),), f"the laboratory reports an eGFR of {value:g}")
+
+
 def _cancel_booking(step: Step, slot: datetime, writer: Writer) -> Said:
     return Said((writer.booking("S15", step.case, step.at, slot, status="Cancelled"),), "cancels the appointment, late")
 
@@ -91,6 +96,7 @@ _TELLERS: Mapping[Kind, Teller] = {
     Kind.BOOK: _book,
     Kind.CHANGE: _change,
     Kind.MOVE: _move,
+    Kind.LABORATORY: _laboratory,
     Kind.CANCEL_BOOKING: _cancel_booking,
     Kind.CANCEL_ORDER: _cancel_order,
     Kind.NO_SHOW: _no_show,

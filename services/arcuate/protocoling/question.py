@@ -119,9 +119,9 @@ def question(chart: Chart, stated: Stated, exam: Exam, lexicon: Lexicon, table: 
 
 
 def _region_sets(stated: Stated, lexicon: Lexicon) -> Iterator[tuple[str, ...]]:
-    """Yield the regions of each thing asked for, in words or by a code; past things only when nothing else is said."""
+    """Yield the regions of each thing asked for, in words or by a code; what is past is not asked for."""
     held = [m for m in stated.reading.mentions if m.holds and not m.removed and lexicon[m.concept].regions]
-    current = [m for m in held if not m.past] or held
+    current = [m for m in held if not m.past]
     sets = [lexicon[m.concept].regions for m in current]
     sets += [(region,) for region in spinal_levels(stated.reading.text)]
     sets += [lexicon[name].regions for name in sorted(stated.coded) if lexicon[name].regions]

@@ -14,7 +14,7 @@ from arcuate.protocoling.lexicon import Lexicon
 LIMIT = 2000
 """Characters of an indication that are read; the rest is left out and said so."""
 
-_SENTENCE_END = re.compile(r"[;!\n]+|\.(?=\s|$)|\?(?=\s+\w)")
+_SENTENCE_END = re.compile(r"[;!\n]+|\s-\s|\.(?=\s|$)|\?(?=\s+\w)")
 _WORD = re.compile(r"\w[\w']*")
 _FRESH = re.compile(
     r",\s*(?:new|now|worse\w*|increas\w*|recent|acute|sudden\w*|progress\w*|c/o|has|pt|ongoing|persistent)\b"

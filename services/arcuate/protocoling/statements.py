@@ -32,6 +32,8 @@ _AFTER_NOT_DURATION = re.compile(
     r"\W*(?:f/u|fu\b|follow[- ]?up|surveillance|post[- ]?op|check|interval|scan|mri|pregnan|gestation|postpartum|old)"
 )
 _DAYS = {"mi": 1 / 1440, "h": 1 / 24, "d": 1.0, "w": 7.0, "m": 30.0, "y": 365.0}
+_LAST = {"week": 7.0, "wk": 7.0, "month": 30.0, "mo": 30.0, "year": 365.0, "yr": 365.0}
+_LAST |= dict.fromkeys(("summer", "winter", "spring", "fall"), 180.0)
 _WORDS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "many": 5}
 _EGFR = re.compile(
     r"\be?gfr\s*(?:(?:is|was|of|=|:|now|today|last|~|approx\.?)\s*)*(?P<sign>[<>]=?)?\s*(?P<number>\d{1,3})(?!\d|\s*/\s*\d)"
@@ -115,6 +117,10 @@ def durations_days(text: str) -> tuple[float, ...]:
         for match in _DURATION.finditer(text)
         if _is_duration(text, match)
     ]
+    found += [
+        _LAST[m.group(1)]
+        for m in re.finditer(r"\b(?:last|past) (week|wk|month|mo|year|yr|summer|winter|spring|fall)\b", text)
+    ]
     found += [1.0 for _ in re.finditer(r"\b(?:yesterday|last night|overnight)\b", text)]
     found += [
         365.0 * 3 for _ in re.finditer(r"\b(?:for|x|many) (?:years|decades)\b|\blong[- ]?standing\b|\blifelong\b", text)
@@ -124,7 +130,11 @@ def durations_days(text: str) -> tuple[float, ...]:
 
 def _is_duration(text: str, match: re.Match[str]) -> bool:
     before, after = text[max(0, match.start() - 16) : match.start()], text[match.end() : match.end() + 20]
-    if _NOT_DURATION.search(before) or _AFTER_NOT_DURATION.match(after):
+    if (
+        _NOT_DURATION.search(before)
+        or _AFTER_NOT_DURATION.match(after)
+        or _HISTORY.search(text[max(0, match.start() - 40) : match.start()])
+    ):
         return False
     if match.group("unit") in {"m", "y", "w", "d", "h"} and not match.group("number")[0].isdigit():
         return False
@@ -175,8 +185,12 @@ def said_weeks(text: str) -> int | None:
     return weeks if 1 <= weeks <= 43 else None
 
 
+_HISTORY = re.compile(r"\b(?:hx|h/o|history of|pmh\w*|prior|previous|outside)\b[^,;.]*$")
+_PAST = re.compile(r"\b(?:hx|h/o|history of|s/p|prior|previous|old|remote|status post)\b[^,;.]*$")
+
+
 def spinal_levels(text: str) -> tuple[str, ...]:
-    """Return the regions of the spine whose levels (C5-6, T10, L4/5, S1) the text names."""
+    """Return the regions of the spine whose levels (C5-6, T10, L4/5, S1) the text names as a present matter."""
     barred = [m.span() for m in _NOT_A_LEVEL.finditer(text)]
     regions = [
         _LEVEL_REGION[match.group("letter")]
@@ -184,6 +198,7 @@ def spinal_levels(text: str) -> tuple[str, ...]:
         if 1 <= int(match.group("number")) <= _HIGHEST[match.group("letter")]
         and not any(a <= match.start() < b for a, b in barred)
         and not _is_tumour_stage(match, text)
+        and not _PAST.search(text[max(0, match.start() - 30) : match.start()])
     ]
     return tuple(dict.fromkeys(regions))
 

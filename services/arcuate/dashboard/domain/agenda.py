@@ -38,9 +38,7 @@ class Held:
     why: str
 
 
-def do_next(
-    day: Sequence[Lane], held: Sequence[Held], now: datetime, limits: Limits, time_of: TimeOf
-) -> list[Todo]:
+def do_next(day: Sequence[Lane], held: Sequence[Held], now: datetime, limits: Limits, time_of: TimeOf) -> list[Todo]:
     """Return what to do, harm first, then by minutes that would be lost."""
     todos = [
         Todo(Mark.STOP, "Images held: not sure whose", f"Accession {h.accession}: {h.why}.", "Look", href=f"/case/{h.case}", weight=5000)
@@ -62,11 +60,15 @@ def _visit_todo(visit: Visit, state: State, now: datetime, time_of: TimeOf) -> T
     head = f"{visit.short} {time_of(visit.start)}"
     soon = max(0.0, 600 - (visit.start - now).total_seconds() / 60)
     if state is State.FLAGGED and visit.severe is not None:
-        return Todo(Mark.STOP, f"{head}: {visit.severe.title}", visit.severe.fix, "See fix", visit.id, weight=3000 + soon)
+        return Todo(
+            Mark.STOP, f"{head}: {visit.severe.title}", visit.severe.fix, "See fix", visit.id, weight=3000 + soon
+        )
     if state is State.LATE:
         past = int((now - visit.start).total_seconds() // 60)
         how = f"Call {visit.phone}." if visit.phone else "No phone number on file."
-        return Todo(Mark.LOOK, f"{head}: not here", f"{past} min past the slot. {how}", "Show", visit.id, weight=2000 + past)
+        return Todo(
+            Mark.LOOK, f"{head}: not here", f"{past} min past the slot. {how}", "Show", visit.id, weight=2000 + past
+        )
     if state is State.RISK and visit.chance is not None:
         why = visit.chance.reasons[0].sentence if visit.chance.reasons else ""
         how = "phone on file" if visit.phone else "no phone number on file"
@@ -83,7 +85,16 @@ def _late_todo(lane: Lane, now: datetime, time_of: TimeOf) -> list[Todo]:
         return []
     begin = following.start + timedelta(minutes=lane.late)
     title = f"{following.short} would start {time_of(begin)}"
-    return [Todo(Mark.LOOK, title, f"{lane.scanner} runs {lane.late} min late.", "Show", following.id, weight=1200 + lane.late)]
+    return [
+        Todo(
+            Mark.LOOK,
+            title,
+            f"{lane.scanner} runs {lane.late} min late.",
+            "Show",
+            following.id,
+            weight=1200 + lane.late,
+        )
+    ]
 
 
 def _free_todo(gap: Free, day: Sequence[Lane], time_of: TimeOf) -> Todo | None:
@@ -110,7 +121,12 @@ def movable(gap: Free, day: Sequence[Lane]) -> list[Visit]:
 def places_for(visit: Visit, day: Sequence[Lane], now: datetime) -> list[Free]:
     """Return gaps of today into which a visit could move, earliest first."""
     kind = _kind(visit.scanner)
-    gaps = [g for lane in day for g in lane.free if _kind(g.scanner) == kind and g.minutes >= visit.minutes and g.start > now]
+    gaps = [
+        g
+        for lane in day
+        for g in lane.free
+        if _kind(g.scanner) == kind and g.minutes >= visit.minutes and g.start > now
+    ]
     return sorted(gaps, key=lambda g: (g.start, g.scanner))
 
 

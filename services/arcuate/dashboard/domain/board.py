@@ -367,4 +367,6 @@ def _place(visit: Visit, column: int, columns: int, scale: Scale, now: datetime,
     state = state_of(visit, now, limits)
     height = max(24.0, scale.y(visit.end) - scale.y(visit.start) - 2)
     brief = brief_of(visit, state, now)
-    return Placed(visit, state, note_of(visit, state, now), scale.y(visit.start), round(height, 1), column, columns, brief)
+    return Placed(
+        visit, state, note_of(visit, state, now), scale.y(visit.start), round(height, 1), column, columns, brief
+    )

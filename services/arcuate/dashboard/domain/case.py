@@ -10,7 +10,18 @@ from arcuate.dashboard.charts import Stop
 from arcuate.dashboard.domain.frame import Mark
 from arcuate.dashboard.words import Wording, span
 
-STAGES = ("ordered", "checked", "booked", "arrived", "scanned", "quantified", "assigned", "drafted", "signed", "delivered")
+STAGES = (
+    "ordered",
+    "checked",
+    "booked",
+    "arrived",
+    "scanned",
+    "quantified",
+    "assigned",
+    "drafted",
+    "signed",
+    "delivered",
+)
 _ENDED = {"cancelled": "cancelled", "expired": "expired"}
 _LATE_START = timedelta(minutes=10)
 

@@ -70,7 +70,9 @@ def machine_word(observations: Sequence[Json], has_images: bool, note: str, stag
         note: What journey last noted about measuring.
         stage: Where the case stands.
     """
-    values = [o for o in observations if "valueQuantity" in o and o.get("status") not in ("cancelled", "entered-in-error")]
+    values = [
+        o for o in observations if "valueQuantity" in o and o.get("status") not in ("cancelled", "entered-in-error")
+    ]
     if values:
         accepted = sum(o.get("status") in ("final", "amended", "corrected") for o in values)
         state = f"{accepted} of {len(values)} accepted" if accepted else "not reviewed"

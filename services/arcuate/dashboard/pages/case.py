@@ -84,7 +84,9 @@ class Case:
             due = facts.instant(((task.get("restriction") or {}).get("period") or {}).get("end"))
             who = str((task.get("owner") or {}).get("display") or "no reader yet")
             if due is not None:
-                made.append(Fact(self.words.when(due), f"{who}, due", "look" if due < self.words.now else "", before=True))
+                made.append(
+                    Fact(self.words.when(due), f"{who}, due", "look" if due < self.words.now else "", before=True)
+                )
         return made
 
     @property
@@ -190,7 +192,9 @@ class Case:
         order = self.found.order
         if order is None:
             return []
-        codings = [c for d in order.get("orderDetail") or [] for c in d.get("coding") or [] if c.get("system") == CS_PROTOCOL]
+        codings = [
+            c for d in order.get("orderDetail") or [] for c in d.get("coding") or [] if c.get("system") == CS_PROTOCOL
+        ]
         protocol = [str(c.get("display") or c.get("code")) for c in codings]
         return [
             ("Protocol", f"{protocol[0]}, suggested" if protocol else "none suggested"),
@@ -262,7 +266,13 @@ def _reader(report: Json) -> str:
 def _said(source: str, person: Json) -> Said:
     numbers = ", ".join(str(i.get("value")) for i in person.get("identifier") or [] if i.get("value"))
     name = facts.person_name({**person, "identifier": []})
-    return Said(source, numbers or "none", name, str(person.get("birthDate") or "not stated"), str(person.get("gender") or "not stated"))
+    return Said(
+        source,
+        numbers or "none",
+        name,
+        str(person.get("birthDate") or "not stated"),
+        str(person.get("gender") or "not stated"),
+    )
 
 
 def measured_rows(observations: list[Json]) -> list[Measured]:
@@ -276,7 +286,9 @@ def measured_rows(observations: list[Json]) -> list[Measured]:
         own: Json = next((c for c in codings if c.get("system") == CS_STRUCTURE), {})
         code = str(own.get("code") or facts.text_of(one.get("code")))
         sides = [_SIDES[c] for c in facts.codes(one.get("bodySite"), CS_SNOMED) if c in _SIDES]
-        row = rows.setdefault(code, {"name": str(own.get("display") or code), "values": {}, "unit": "", "reviewed": True})
+        row = rows.setdefault(
+            code, {"name": str(own.get("display") or code), "values": {}, "unit": "", "reviewed": True}
+        )
         row["values"][sides[0] if sides else ""] = Decimal(str(value))
         row["unit"] = str(one["valueQuantity"].get("unit") or one["valueQuantity"].get("code") or "")
         row["reviewed"] &= one.get("status") in ("final", "amended", "corrected")
@@ -293,7 +305,9 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
         file = await read_casefile(rooms, case_id, structure)
         show = query.get("events", "main")
         viewer = await desk.viewer(request, "case")
-        view = Case(desk.words, file, show if show in _SHOWS else "main", structure, desk.settings.lease_min, viewer.name)
+        view = Case(
+            desk.words, file, show if show in _SHOWS else "main", structure, desk.settings.lease_min, viewer.name
+        )
         about = tuple(r for r in (view.line.order, view.line.patient) if r) if view.line else ()
         studies = tuple(f"ImagingStudy/{s['id']}" for s in (*view.found.all("ImagingStudy"), *view.found.loose))
         return await desk.frame(request, "case", "Case", about=(*about, *studies)), view
@@ -314,7 +328,9 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
         if not study.replace("-", "").isalnum():
             raise NotFound("There is no such picture")
         rooms = await desk.rooms(request)
-        drawn = await rooms.get_bytes(f"/imaging/studies/{study}/picture.png", {"structure": structure} if structure else None)
+        drawn = await rooms.get_bytes(
+            f"/imaging/studies/{study}/picture.png", {"structure": structure} if structure else None
+        )
         return Response(drawn, media_type="image/png", headers={"Cache-Control": "private, max-age=60"})
 
     @app.post("/case/{case_id}/release", dependencies=signed_in)

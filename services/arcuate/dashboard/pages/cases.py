@@ -117,7 +117,9 @@ async def _named(rooms: Rooms, cases: Sequence[CaseLine]) -> dict[str, Json]:
     patients = ",".join(sorted({c.patient.removeprefix("Patient/") for c in cases if c.patient}))
     orders = ",".join(sorted({c.order.removeprefix("ServiceRequest/") for c in cases if c.order}))
     wanted = [("Patient", patients), ("ServiceRequest", orders)]
-    answers = await asyncio.gather(*(rooms.fhir.search(kind, {"_id": ids, "_count": "500"}) for kind, ids in wanted if ids))
+    answers = await asyncio.gather(
+        *(rooms.fhir.search(kind, {"_id": ids, "_count": "500"}) for kind, ids in wanted if ids)
+    )
     return facts.by_reference(r for answer in answers for r in answer)
 
 
@@ -128,9 +130,14 @@ async def _search(rooms: Rooms, ledger: Ledger, query: str) -> list[CaseLine]:
         rooms.part("record", rooms.fhir.search("Patient", {"name": query, "_count": "100"})),
         rooms.part("record", rooms.fhir.search("Patient", {"identifier": query, "_count": "100"})),
         rooms.part("record", rooms.fhir.search("ServiceRequest", {"identifier": query, "_count": "100"})),
-        rooms.part("record", rooms.fhir.search("ServiceRequest", {"identifier": f"{SYSTEM_ACCESSION}|{query}", "_count": "100"})),
+        rooms.part(
+            "record",
+            rooms.fhir.search("ServiceRequest", {"identifier": f"{SYSTEM_ACCESSION}|{query}", "_count": "100"}),
+        ),
     )
-    found = {f"{r['resourceType']}/{r['id']}" for part in (patients, numbers, orders, accessions) for r in part.or_else([])}
+    found = {
+        f"{r['resourceType']}/{r['id']}" for part in (patients, numbers, orders, accessions) for r in part.or_else([])
+    }
     return [c for c in ledger.cases if c.patient in found or c.order in found or text in c.accession.casefold()]
 
 

@@ -54,14 +54,22 @@ class Connections:
         words = "message parked" if self.parked == 1 else "messages parked"
         made += [Fact(str(self.parked), words, "look", href="/errors")] if self.parked else []
         sum_words = f"in, {self.messages - self.lost:,} accounted for"
-        return [*made, Fact(str(sum(r.mark is Mark.DONE for r in self.rows)), "open"), Fact(f"{self.messages:,}", sum_words)]
+        return [
+            *made,
+            Fact(str(sum(r.mark is Mark.DONE for r in self.rows)), "open"),
+            Fact(f"{self.messages:,}", sum_words),
+        ]
 
 
 async def read_connections(desk: Desk, rooms: Rooms, picked: str) -> Connections:
     """Ask the gateway how its connections stand."""
     words = desk.words
     listed, counted, journal, images = await asyncio.gather(
-        rooms.part("gateway", rooms.get("/gateway/connections"), "Messages cannot be seen from here; senders notice it at their end."),
+        rooms.part(
+            "gateway",
+            rooms.get("/gateway/connections"),
+            "Messages cannot be seen from here; senders notice it at their end.",
+        ),
         rooms.part("gateway", rooms.get("/gateway/counts")),
         rooms.part("gateway", _journal(rooms, words.now)),
         rooms.part("imaging", rooms.get("/imaging/studies")),
@@ -75,8 +83,12 @@ async def read_connections(desk: Desk, rooms: Rooms, picked: str) -> Connections
     totals = counted.or_else({"messages": 0, "states": {}})
     outcomes, lost = accounted(int(totals["messages"]), totals["states"])
     chosen = next((r for r in rows if r.id == picked), max(rows, key=lambda r: r.worst, default=None))
-    parked = sum(int(totals["states"].get(state, 0)) for state in ("parked", "unmatched")) + sum(r.parked for r in rows if not r.incoming)
-    return Connections(words, rows, chosen, int(totals["messages"]), outcomes, lost, body["door"], body["transport"], None, parked)
+    parked = sum(int(totals["states"].get(state, 0)) for state in ("parked", "unmatched")) + sum(
+        r.parked for r in rows if not r.incoming
+    )
+    return Connections(
+        words, rows, chosen, int(totals["messages"]), outcomes, lost, body["door"], body["transport"], None, parked
+    )
 
 
 async def _journal(rooms: Rooms, now: datetime) -> Json:
@@ -134,7 +146,11 @@ def _receiver(row: Mapping[str, Any], words: Wording) -> Connection:
     mark = Mark.STOP if down else Mark.LOOK if parked else Mark.DONE
     oldest = facts.instant(row.get("oldest"))
     sentence = f"No connection since {words.when(down)} ({span((words.now - down).total_seconds())}). " if down else ""
-    sentence += f"{count(waiting, 'message')} {'waits' if waiting == 1 else 'wait'} in order; nothing is lost. " if waiting else ""
+    sentence += (
+        f"{count(waiting, 'message')} {'waits' if waiting == 1 else 'wait'} in order; nothing is lost. "
+        if waiting
+        else ""
+    )
     sentence += f"{count(parked, 'message')} refused by the receiver: see parked messages." if parked else ""
     detail = [
         ("Gets", _KINDS.get(str(row["kind"]), str(row["kind"]))), ("Address", str(row["address"])),

@@ -45,7 +45,11 @@ def _add_sign_in(app: FastAPI, desk: Desk) -> None:
     async def sign_in(request: Request) -> Response:
         check_origin(request)
         form = await form_of(request)
-        link, name, then = str(form.get("link") or ""), str(form.get("name") or "").strip(), _local(str(form.get("then") or ""))
+        link, name, then = (
+            str(form.get("link") or ""),
+            str(form.get("name") or "").strip(),
+            _local(str(form.get("then") or "")),
+        )
         what = {"link": link} if link else {"name": name, "password": str(form.get("password") or "")}
         try:
             cookie, _ = await desk.sessions.open(what)
@@ -108,7 +112,13 @@ def _add_me(app: FastAPI, desk: Desk, guard: Any) -> None:
         form = await form_of(request)
         response = see_other(_local(str(form.get("back") or "")) or "/me")
         chosen = str(form.get("theme") or "")
-        _set(response, theme_cookie(signed_in_of(request).principal.subject), chosen if chosen == "dark" else "light", desk, _YEAR_S)
+        _set(
+            response,
+            theme_cookie(signed_in_of(request).principal.subject),
+            chosen if chosen == "dark" else "light",
+            desk,
+            _YEAR_S,
+        )
         return response
 
     @app.post("/me/keys", dependencies=signed_in)

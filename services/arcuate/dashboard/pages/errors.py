@@ -97,7 +97,9 @@ class Parked:
 async def read_parked(desk: Desk, rooms: Rooms, item: str, view: str, *, open_item: bool = True) -> Parked:
     """Ask the gateway for what is parked; an item's content only when a person opens it."""
     words = desk.words
-    listed = await rooms.part("gateway", rooms.get("/gateway/errors", {"limit": 200}), "Parked messages cannot be seen; they are kept.")
+    listed = await rooms.part(
+        "gateway", rooms.get("/gateway/errors", {"limit": 200}), "Parked messages cannot be seen; they are kept."
+    )
     if listed.value is None:
         return Parked(words, silent=listed.silent)
     items = _items(listed.value)
@@ -190,9 +192,13 @@ async def _act(rooms: Rooms, item: str, act: str, form: Any) -> Notice:
             opened = Opened(await rooms.get(f"/gateway/errors/{item}"))
             if opened.place is None:
                 raise BadInput("No single field is at fault here", todo="Edit the whole message.")
-            return await service.replay(rooms, item, mended(str(opened.item["text"]), *opened.place, str(form.get("value") or "")))
+            return await service.replay(
+                rooms, item, mended(str(opened.item["text"]), *opened.place, str(form.get("value") or ""))
+            )
         case "edit":
-            return await service.replay(rooms, item, str(form.get("text") or "").replace("\r\n", "\r").replace("\n", "\r"))
+            return await service.replay(
+                rooms, item, str(form.get("text") or "").replace("\r\n", "\r").replace("\n", "\r")
+            )
         case "discard":
             return await service.discard(rooms, item, str(form.get("reason") or ""))
     raise NotFound("There is no such act")

@@ -8,7 +8,18 @@ from typing import Any
 from arcuate.dashboard import facts
 from arcuate.dashboard.rooms import Rooms
 
-STAGES = ("ordered", "checked", "booked", "arrived", "scanned", "quantified", "assigned", "drafted", "signed", "delivered")
+STAGES = (
+    "ordered",
+    "checked",
+    "booked",
+    "arrived",
+    "scanned",
+    "quantified",
+    "assigned",
+    "drafted",
+    "signed",
+    "delivered",
+)
 ENDS = ("delivered", "cancelled", "expired")
 
 

@@ -65,7 +65,9 @@ class Reading:
     def facts(self) -> list[Fact]:
         """Return the fact line."""
         minutes = [r.minutes for r in self.rows if r.minutes is not None]
-        cases = Fact(str(self.total), f"{'case' if self.total == 1 else 'cases'}{f', {sum(minutes)} min' if minutes else ''}")
+        cases = Fact(
+            str(self.total), f"{'case' if self.total == 1 else 'cases'}{f', {sum(minutes)} min' if minutes else ''}"
+        )
         soon = sum(r.tone != "" for r in self.rows)
         due = [Fact(str(soon), f"due within {self.soon_min:.0f} min", "look")] if soon else []
         oldest = f", oldest due {self.words.when(self.oldest_due)}" if self.oldest_due else ""
@@ -123,7 +125,10 @@ async def _read_tasks(rooms: Rooms) -> _Found:
 async def read_about_orders(rooms: Rooms, orders: str) -> dict[str, list[Json]]:
     """Return images, measurements and reports by order."""
     answers = await asyncio.gather(
-        *(rooms.fhir.search(kind, {"based-on": orders, "_count": _MOST}) for kind in ("ImagingStudy", "Observation", "DiagnosticReport"))
+        *(
+            rooms.fhir.search(kind, {"based-on": orders, "_count": _MOST})
+            for kind in ("ImagingStudy", "Observation", "DiagnosticReport")
+        )
     )
     by_order: dict[str, list[Json]] = defaultdict(list)
     for resource in (r for answer in answers for r in answer):
@@ -162,7 +167,10 @@ def _row(
     line = next((c for c in ledger.cases if c.order == order_reference), None)
     due, settings = _due(task), desk.settings
     receipt = task_receipt(task)
-    why = next((r.sentence for r in receipt if r.label == "Why"), "on the shared list" if not task.get("owner") else "taken by its reader")
+    why = next(
+        (r.sentence for r in receipt if r.label == "Why"),
+        "on the shared list" if not task.get("owner") else "taken by its reader",
+    )
     return CaseRow(
         task=str(task["id"]), version=facts.version(task), case=line.id if line else "",
         name=facts.person_name(found.others.get(facts.target(task.get("for")))), exam=facts.exam_name(order),
@@ -179,7 +187,9 @@ def word_of(about: Iterable[Json], line: CaseLine | None) -> Any:
     about = list(about)
     measured = [o for o in facts.of_type(about, "Observation") if o.get("derivedFrom")]
     note = line.newest_note("quantify") if line else None
-    return machine_word(measured, bool(facts.of_type(about, "ImagingStudy")), note.note if note else "", line.stage if line else "")
+    return machine_word(
+        measured, bool(facts.of_type(about, "ImagingStudy")), note.note if note else "", line.stage if line else ""
+    )
 
 
 def ready_of(about: Iterable[Json]) -> tuple[Ready, ...]:

@@ -100,7 +100,9 @@ async def read_start(rooms: Rooms, viewer: Viewer, words: Wording, *, data_folde
     counted: Mapping[str, Any] = known[1].or_else({})
     status: Mapping[str, Any] = known[3].or_else({})
     studies: Mapping[str, Any] = known[4].or_else({})
-    steps = _steps(viewer, known, counted, doors.or_else({}), bool(bookings.value), bool(roster.value), studies, data_folder)
+    steps = _steps(
+        viewer, known, counted, doors.or_else({}), bool(bookings.value), bool(roster.value), studies, data_folder
+    )
     return Start(words, steps, _works(status, counted, bool(orders.value), studies, doors.or_else({})))
 
 
@@ -133,19 +135,29 @@ def _steps(
 
 
 def _works(
-    status: Mapping[str, Any], counted: Mapping[str, Any], orders: bool, studies: Mapping[str, Any], doors: Mapping[str, Any]
+    status: Mapping[str, Any],
+    counted: Mapping[str, Any],
+    orders: bool,
+    studies: Mapping[str, Any],
+    doors: Mapping[str, Any],
 ) -> list[Works]:
     models = status.get("models") or {}
     drafts = any(r.get("kind") == "dictation" for r in doors.get("receivers") or [])
     measured = bool(studies.get("studies"))
     return [
-        Works("Receiving and keeping messages", *(("yes", Mark.DONE) if counted else ("not now: the gateway is silent", Mark.STOP))),
+        Works(
+            "Receiving and keeping messages",
+            *(("yes", Mark.DONE) if counted else ("not now: the gateway is silent", Mark.STOP)),
+        ),
         Works("Board, lists, case pages", *(("yes", Mark.DONE) if orders else ("after step 3", Mark.WAITING))),
         _model("Chance of not coming", models.get("attendance"), "site rate, until a model is there"),
         _model("Waiting time", models.get("waiting"), "a general rule, until a model is there"),
         Works("Order checks", "with every order", Mark.DONE),
         Works("Measurements", *(("yes", Mark.DONE) if measured else ("after step 6", Mark.WAITING))),
-        Works("Drafts to dictation", *(("yes", Mark.DONE) if drafts else (f"no receiver named ({_RECEIVERS})", Mark.UNKNOWN))),
+        Works(
+            "Drafts to dictation",
+            *(("yes", Mark.DONE) if drafts else (f"no receiver named ({_RECEIVERS})", Mark.UNKNOWN)),
+        ),
     ]
 
 
@@ -163,7 +175,9 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
 
     async def seen(request: Request) -> tuple[Frame, Start]:
         viewer = await desk.viewer(request, "start")
-        view = await read_start(await desk.rooms(request), viewer, desk.words, data_folder=str(desk.context.data_dir.parent))
+        view = await read_start(
+            await desk.rooms(request), viewer, desk.words, data_folder=str(desk.context.data_dir.parent)
+        )
         arrived = next((s for s in view.steps if s.title == "Let one message in"), None)
         title = "First steps" if arrived and arrived.done else "Nothing has arrived yet"
         return await desk.frame(request, "start", title), view

@@ -91,7 +91,11 @@ class Today:
     def facts(self) -> list[Fact]:
         """Return the fact line: what is wrong first, five at most."""
         here, done, total, missed, free = board.summary(self.day)
-        late = [Fact(f"{lane.late} min late", lane.scanner, "look", before=True) for lane in self.day if lane.late >= self.limits.late_min]
+        late = [
+            Fact(f"{lane.late} min late", lane.scanner, "look", before=True)
+            for lane in self.day
+            if lane.late >= self.limits.late_min
+        ]
         held = [Fact(str(len(self.held)), "held", "stop", href="/cases?show=held")] if self.held else []
         rest = [
             Fact(str(here), "waiting here"), Fact(str(done), f"of {total} done"), Fact(str(missed), "missed"),
@@ -198,4 +202,3 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
         view = await read_today(desk, rooms, appointment_id)
         frame = await desk.frame(request, "today", "Today")
         return desk.renderer.parts("today", frame, ["picked", "said"], view=view, notice=said)
-

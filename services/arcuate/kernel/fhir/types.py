@@ -23,7 +23,10 @@ from arcuate.kernel.fhir.primitives import INTEGER_RANGES, TEXT_FORMS, Check
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,40}\Z")
 _REFERENCE = re.compile(r"(?:^|/)([A-Z][A-Za-z]{1,40})/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?\Z")
-_OWN_NAMES = {"EncodedBytes": "base64Binary", "UuidVersion": "uuid"}  # where the package's name for a primitive is not FHIR's
+_OWN_NAMES = {
+    "EncodedBytes": "base64Binary",
+    "UuidVersion": "uuid",
+}  # where the package's name for a primitive is not FHIR's
 _ABSTRACT = frozenset({"Resource", "DomainResource", "CanonicalResource", "MetadataResource"})
 
 
