@@ -9,6 +9,7 @@ from pathlib import Path
 
 from arcuate.house import HouseSettings
 from arcuate.kernel.errors import BadInput, Unavailable
+from arcuate.kernel.settings import SiteSettings
 
 Say = Callable[[str], None]
 
@@ -32,7 +33,8 @@ def train_model(name: str, source: Path | None, minutes: float, seed: int, say: 
             history = source or _synthetic_history(Path(folder), seed, say)
             trainer = import_module(f"arcuate.scheduling.{name}_training")
             say(f"Training {name}")
-            site = {} if source is None else {"site": source.name, "synthetic": False}
+            here = SiteSettings()
+            site = {} if source is None else {"site": here.site_name, "synthetic": here.synthetic, "zone": here.zone}
             say(str(trainer.train(history, models / name, seed, **site)))
     elif name in NETWORKS:
         _need_torch()

@@ -119,6 +119,11 @@ def booking_open(facts: Facts) -> bool:
     return appointment is not None and appointment.get("status") == "booked"
 
 
+def visit_open(facts: Facts) -> bool:
+    """A visit is ahead or under way: its wait can still be told, and better once the patient is here."""
+    return facts.open_appointment is not None and not scanned(facts)
+
+
 def booked(facts: Facts) -> bool:
     """An appointment stands, or the patient came without one."""
     return (
@@ -200,7 +205,7 @@ def delivered(facts: Facts) -> bool:
 CONDITIONS: Mapping[str, Callable[[Facts], bool]] = {
     f.__name__: f
     for f in (
-        has_order, order_active, checked, booking_open, booked, arrived, scanned, has_images, quantified, ready_to_read, assigned, drafted,
+        has_order, order_active, checked, booking_open, visit_open, booked, arrived, scanned, has_images, quantified, ready_to_read, assigned, drafted,
         signed, not_signed, before_reading, nobody_reads, delivered,
     )
 }  # fmt: skip
