@@ -111,7 +111,8 @@ def sentence_of(name: str, answer: Json, facts: Facts) -> str:
 
 
 def _check_sentence(answer: Json) -> str:
-    flags = bundle.of_type(answer, "DetectedIssue")
+    issues = bundle.of_type(answer, "DetectedIssue")
+    flags = [i for i in issues if not any(c.get("code") == "incomplete" for c in i.get("code", {}).get("coding", ()))]
     severe = sum(flag.get("severity") == "high" for flag in flags)
     details = [d for order in bundle.of_type(answer, "ServiceRequest") for d in order.get("orderDetail", ())]
     suggested = [
