@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from arcuate.kernel import codes
 from arcuate.kernel.errors import Json
-from arcuate.kernel.hl7v2 import build, timestamps
+from arcuate.kernel.hl7v2 import build, escape, timestamps
 from arcuate.kernel.hl7v2.build import Value, segment
 
 _STATUS = {"preliminary": "P", "final": "F", "amended": "C", "corrected": "C", "appended": "C"}
@@ -18,7 +18,7 @@ _PRIORITY = {"stat": "S", "asap": "A", "urgent": "A", "routine": "R"}
 _STUDY = ("18748-4", "Diagnostic imaging study", "LN")
 _LOCAL = "99ARC"
 MACHINE_VALUE = "Machine value, not reviewed"
-_LONGEST_STRING = 199
+_LONGEST = 199
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ def _content(content: Content) -> list[str]:
     """Return OBX: the text line by line, then each measured value."""
     made: list[str] = []
     said = status(content.report)
-    for line in _text(content.report):
-        made.append(_obx(len(made) + 1, "TX", _STUDY, "", line or " ", said))
+    for piece in (piece for line in _text(content.report) for piece in wrapped(line)):
+        made.append(_obx(len(made) + 1, "TX", _STUDY, "", piece or " ", said))
     place = len(made)
     for observation in content.observations:
         place += 1
@@ -173,8 +173,6 @@ def _content(content: Content) -> list[str]:
 def _obx(
     place: int, kind: str, code: tuple[build.Component, ...], sub: str, value: Value, said: str, **more: Value
 ) -> str:
-    if kind == "ST" and isinstance(value, str) and len(segment("OBX", {1: value})) > _LONGEST_STRING:
-        kind = "TX"  # 2.5.1 gives ST 199 characters and TX 65,536; nothing is cut off
     fields: dict[int, Value] = {1: str(place), 2: kind, 3: code, 4: sub, 5: value, 11: said}
     fields |= {int(name[1:]): extra for name, extra in more.items()}
     return segment("OBX", fields)
@@ -194,6 +192,22 @@ def _text(report: Json) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").strip("\n").split("\n")
 
 
+def wrapped(line: str) -> list[str]:
+    """Return a line in pieces of at most 199 characters as written, broken between words where that is possible.
+
+    TX may be longer, but strict readers (hl7apy among them) hold every OBX-5 to the 199 characters of ST.
+    """
+    pieces: list[str] = []
+    rest = line
+    while len(escape.encode(rest)) > _LONGEST:
+        most = next(n for n in range(min(len(rest), _LONGEST), 0, -1) if len(escape.encode(rest[:n])) <= _LONGEST)
+        space = rest.rfind(" ", 1, most + 1)
+        end = space if space > 0 else most
+        pieces.append(rest[:end])
+        rest = rest[end:].removeprefix(" ")
+    return [*pieces, rest]
+
+
 def _value(place: int, observation: Json, said: str) -> list[str]:
     """Return OBX (and NTE for what nobody has reviewed) of one measurement; a refused one says so in words."""
     code, side = coded(observation.get("code") or {}), _site(observation)
@@ -207,7 +221,8 @@ def _value(place: int, observation: Json, said: str) -> list[str]:
             )
         ]
     else:
-        lines = [_obx(place, "ST", code, side, _words(observation), said)]
+        words: Value = [*wrapped(_words(observation))]
+        lines = [_obx(place, "ST" if len(words) == 1 else "TX", code, side, words, said)]
     if observation.get("status") in ("preliminary", "registered"):
         device = (observation.get("device") or {}).get("display", "")
         lines.append(segment("NTE", {1: "1", 2: "L", 3: f"{MACHINE_VALUE}{f' ({device})' if device else ''}"}))
@@ -217,7 +232,7 @@ def _value(place: int, observation: Json, said: str) -> list[str]:
 def _words(observation: Json) -> str:
     text = observation.get("valueString") or (observation.get("valueCodeableConcept") or {}).get("text")
     notes = [str(note["text"]) for note in observation.get("note", []) if note.get("text")]
-    return str(text or "; ".join(["not measured", *notes]))[:990]
+    return " ".join(str(text or "; ".join(["not measured", *notes])).split())
 
 
 def _site(observation: Json) -> str:

@@ -15,7 +15,7 @@ _HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)\Z")
 _LINE_COMMAND = re.compile(r"\.(br|sp|ce|fi|nf|in|ti|sk)\s*([+-]?\d{0,3})\Z")
 # Local sequences and switches of the character set: one whole, kept as they stand.
 _KEPT_WHOLE = re.compile(r"(?:Z[^\r\n]*|C[0-9A-Fa-f]{4}|M[0-9A-Fa-f]{4}(?:[0-9A-Fa-f]{2})?)\Z")
-_CONTROL = {chr(code): f"X{code:02X}" for code in (*range(0x20), 0x7F) if code not in (0x09, 0x0A)}
+_CONTROL = {chr(code): f"X{code:02X}" for code in (*range(0x20), 0x7F) if code != 0x0A}
 
 
 def decode(text: str, delimiters: Delimiters = DEFAULT, codecs: tuple[str, ...] = ("utf-8", "cp1252")) -> str:
