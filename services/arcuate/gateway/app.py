@@ -254,6 +254,12 @@ def _add_error_routes(app: FastAPI, parts: Parts) -> None:
             parts.sending.wake()
             return {"id": item, "state": queue.WAITING}
         loaded = await database.read(lambda s: store.load(s, number))
+        if edited is None and parts.gateway.is_cut_off(loaded.frame):
+            raise BadInput(
+                "Only the beginning of this message was kept",
+                where=item,
+                todo="Have it sent again, or send a copy here.",
+            )
         keys = parts.intake.keys_of(edited or parts.gateway.bytes_of(loaded))
         await database.write(lambda s: store.replay(s, number, edited, by, now, keys))
         parts.mapper.wake()

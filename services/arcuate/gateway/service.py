@@ -18,6 +18,7 @@ from arcuate.gateway.outgoing import queue
 from arcuate.gateway.profile import Profiles
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.gateway.store import Loaded, Settled
+from arcuate.gateway.tables import Frame
 from arcuate.kernel import codes
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.db import Database
@@ -157,7 +158,11 @@ class Gateway:
         control_id = answer.control_id.decode("latin-1")
         return lambda session: queue.acknowledge_later(session, control_id, answer.code, self.bytes_of(loaded), now)
 
-    def raw_of(self, frame: Any) -> bytes:
+    def is_cut_off(self, frame: Frame) -> bool:
+        """Say whether a frame was over the limit for keeping, so that only its head is there."""
+        return frame.raw is not None and len(frame.raw) < frame.size
+
+    def raw_of(self, frame: Frame) -> bytes:
         """Return the bytes of a journal row."""
         return frame.raw if frame.raw is not None else spool.read(self.spool_dir, frame.spool or "")
 

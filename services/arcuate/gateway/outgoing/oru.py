@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,6 +20,7 @@ _STUDY = ("18748-4", "Diagnostic imaging study", "LN")
 _LOCAL = "99ARC"
 MACHINE_VALUE = "Machine value, not reviewed"
 _LONGEST = 199
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def message(envelope: build.Envelope, content: Content) -> bytes:
     for place, order in enumerate(content.orders, 1):
         lines += [_orc(order), _obr(order, place, content)]
         if place == 1:
-            lines += _content(content)
+            lines += [*_removed(content.report), *_content(content)]
     return build.message(envelope, lines)
 
 
@@ -161,7 +163,8 @@ def _content(content: Content) -> list[str]:
     """Return OBX: the text line by line, then each measured value."""
     made: list[str] = []
     said = status(content.report)
-    for piece in (piece for line in _text(content.report) for piece in wrapped(line)):
+    lines = _text(content.report)
+    for piece in (piece for line in lines if lines != [""] for piece in wrapped(line)):
         made.append(_obx(len(made) + 1, "TX", _STUDY, "", piece or " ", said))
     place = len(made)
     for observation in content.observations:
@@ -179,17 +182,28 @@ def _obx(
 
 
 def _text(report: Json) -> list[str]:
+    """Return the lines of the report; control characters are no text and are left out (row 068)."""
+    return _CONTROL.sub("", _raw_text(report)).replace("\r\n", "\n").replace("\r", "\n").strip("\n").split("\n")
+
+
+def _removed(report: Json) -> list[str]:
+    """Return a note where control characters were left out."""
+    if not _CONTROL.search(_raw_text(report)):
+        return []
+    return [segment("NTE", {1: "1", 2: "L", 3: "Control characters were removed from this text"})]
+
+
+def _raw_text(report: Json) -> str:
     form = next(
         (one for one in report.get("presentedForm", []) if str(one.get("contentType", "")).startswith("text/plain")),
         None,
     )
     if form is None or not form.get("data"):
-        return [str(report["conclusion"])] if report.get("conclusion") else []
+        return str(report.get("conclusion") or "")
     try:
-        text = base64.b64decode(form["data"]).decode("utf-8", "replace")
+        return base64.b64decode(form["data"]).decode("utf-8", "replace")
     except (binascii.Error, ValueError):
-        return []
-    return text.replace("\r\n", "\n").replace("\r", "\n").strip("\n").split("\n")
+        return ""
 
 
 def wrapped(line: str) -> list[str]:
