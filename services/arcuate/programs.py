@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -74,7 +75,7 @@ async def running(
             timeout_graceful_shutdown=5,
             server_header=False,
         )
-        server = uvicorn.Server(config)
+        server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             while not server.started and not serving.done():
@@ -84,6 +85,22 @@ async def running(
         finally:
             server.should_exit = True
             await serving
+
+
+class _Server(uvicorn.Server):
+    """A server that ends by itself when it is told to: the doors are closed in order and the program exits with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGTERM and Ctrl-C as the wish to end; uvicorn's own handling raises them again afterwards."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, setattr, self, "should_exit", True)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
 
 
 def bind(host: str, port: int) -> socket.socket:
