@@ -59,6 +59,7 @@ def export(name: str, place: Place, models: Path, all_maps: list[PreparedMap]) -
         text = _description(name, told, phase, progress, shape, prior.numel(), Path(made))
         (Path(made) / "model.toml").write_text(text, encoding="utf-8")
         for file in (WEIGHTS, GRAPH, "model.toml"):
+            (Path(made) / file).chmod(0o644)
             (Path(made) / file).replace(folder / file)
     return folder
 
@@ -108,14 +109,15 @@ def sha256(path: Path) -> str:
 def _description(
     name: str, told: ShippedModel, phase: Phase, progress: Progress, shape: tuple[int, ...], classes: int, folder: Path
 ) -> str:
-    version = f"0.{progress.steps}"
+    plan = PLANS[name]
+    version = f"{plan.index(phase)}.{progress.steps}"
     grid: dict[str, Any] = {"voxel_mm": phase.grid.voxel, "classes": [0, 1]}
     if classes > 2:
         scheme = labels.load()
         grid["classes"] = list(scheme.classes)
         pairs = [[a, scheme.classes[int(scheme.swapped[k])]] for k, a in enumerate(scheme.classes)]
         grid["mirror"] = [pair for pair in pairs if pair[0] < pair[1]]
-    trained = f"{phase.name}, {progress.steps} steps, {progress.seconds / 60:.0f} minutes"
+    trained = f"{phase.name}, {progress.steps} steps, {progress.seconds / 60:.0f} minutes on a CPU"
     return "\n".join(
         [
             "# Written by the export of a training; read card.md for how good it is and on whom.",

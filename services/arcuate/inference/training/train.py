@@ -27,6 +27,9 @@ HELD_OUT = 2
 
 SAVE_EVERY_S = 120.0
 JUDGE_EVERY_S = 300.0
+LONGEST_STEP_S = 30.0
+"""More than this is no training: the process was stopped for a while."""
+
 WARM_UP_STEPS = 50
 SLOWING_STEPS = 2000.0
 
@@ -172,7 +175,9 @@ def run_phase(
         average.update(net)
         now = float(value.detach())
         running = now if running == 0 else 0.98 * running + 0.02 * now
-        progress = replace(progress, steps=progress.steps + 1, seconds=progress.seconds + time.monotonic() - began)
+        progress = replace(
+            progress, steps=progress.steps + 1, seconds=progress.seconds + min(time.monotonic() - began, LONGEST_STEP_S)
+        )
         last = progress.seconds >= minutes * 60
         if progress.seconds - decided > JUDGE_EVERY_S or last:
             decided = progress.seconds
@@ -188,21 +193,30 @@ def run_phase(
 
 
 def train(name: str, place: Place, minutes: float | None, say: Callable[[str], None]) -> None:
-    """Runs the phases of model `name` that have time left; `minutes` more than so far for the last one."""
+    """Runs the phases of model `name` from the latest one that has a checkpoint.
+
+    minutes: how long from now, half of it at most for a phase that is not the last; None: to the end of the plan.
+    """
     all_maps = maps.prepare(place.labelmaps, place.cache, labels.load())
-    before: Phase | None = None
-    for phase in PLANS[name]:
-        net = build(phase.network)
-        if before is not None and isinstance(net, network.Grown) and not place.checkpoint(phase).exists():
-            core = build("core")
-            average = Average(core)
-            checkpoint.load(place.checkpoint(before), core, average, None)
-            net.core.load_state_dict(average.into(core).state_dict())
-        total = phase.minutes
-        if minutes is not None and phase is PLANS[name][-1]:
-            so_far = (
-                checkpoint.progress_of(place.checkpoint(phase)).seconds / 60 if place.checkpoint(phase).exists() else 0
-            )
-            total = so_far + minutes
-        run_phase(phase, place, net, all_maps, total, say)
-        before = phase
+    plan = PLANS[name]
+    first = max((i for i, phase in enumerate(plan) if place.checkpoint(phase).exists()), default=0)
+    for number, phase in enumerate(plan[first:], first):
+        so_far = (
+            checkpoint.progress_of(place.checkpoint(phase)).seconds / 60 if place.checkpoint(phase).exists() else 0.0
+        )
+        until = phase.minutes
+        if minutes is not None:
+            share = minutes if phase is plan[-1] else min(minutes / 2, max(0.0, phase.minutes - so_far))
+            until, minutes = so_far + share, minutes - share
+        run_phase(phase, place, _start(phase, place, plan[number - 1] if number else None), all_maps, until, say)
+
+
+def _start(phase: Phase, place: Place, before: Phase | None) -> nn.Module:
+    """A new network; a grown one gets the core of the phase before, unless its own checkpoint will fill it."""
+    net = build(phase.network)
+    if before is not None and isinstance(net, network.Grown) and not place.checkpoint(phase).exists():
+        core = build("core")
+        average = Average(core)
+        checkpoint.load(place.checkpoint(before), core, average, None)
+        net.core.load_state_dict(average.into(core).state_dict())
+    return net
