@@ -143,8 +143,8 @@ def _booking_events(found: Resources, words: Wording) -> Iterable[Event]:
 
 
 def _exam_events(found: Resources) -> Iterable[Event]:
-    for at, place in _arrivals(found):
-        yield Event(at, Mark.MESSAGE, "Checked in", place)
+    for came, place in _arrivals(found):
+        yield Event(came, Mark.MESSAGE, "Checked in", place)
     began, ended = exam_times(found.all("Procedure"))
     planned = facts.instant((newest_booking(found) or {}).get("start"))
     if began is not None:

@@ -86,7 +86,7 @@ class Told:
 REAL_TIME = Pace()
 """The pace of a demo that stays open."""
 
-IN_A_HURRY = Pace(past_s=40.0, reading_s=2.0, measuring_s=90.0, live=False)
+IN_A_HURRY = Pace(past_s=40.0, reading_s=2.0, measuring_s=180.0, patience_s=420.0, live=False)
 """The pace of a demo that ends by itself."""
 
 

@@ -205,7 +205,8 @@ def delivered(facts: Facts) -> bool:
 CONDITIONS: Mapping[str, Callable[[Facts], bool]] = {
     f.__name__: f
     for f in (
-        has_order, order_active, checked, booking_open, visit_open, booked, arrived, scanned, has_images, quantified, ready_to_read, assigned, drafted,
+        has_order, order_active, checked, booking_open, visit_open, booked, arrived, scanned, has_images, quantified, ready_to_read,
+        assigned, drafted,
         signed, not_signed, before_reading, nobody_reads, delivered,
     )
 }  # fmt: skip

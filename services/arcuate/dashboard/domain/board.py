@@ -196,7 +196,7 @@ def note_of(visit: Visit, state: State, now: datetime) -> str:
             return visit.severe.title
         case State.HERE:
             waited = visit.waited(now)
-            return "here" if waited is None else f"here, waits {int(waited)} min"
+            return "here" if waited is None else "just came" if waited < 1 else f"here, waits {int(waited)} min"
         case State.LATE:
             return f"not here, {int((now - visit.start) / minute)} min past"
         case State.RISK if visit.chance is not None and visit.chance.reasons:

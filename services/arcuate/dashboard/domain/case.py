@@ -146,7 +146,7 @@ class Measured:
 
     Attributes:
         reviewed: Whether a person has accepted every value of the row.
-        values: By side ("left", "right", "").
+        values: By side ("left", "right", "both"), or under "" for a structure without sides.
     """
 
     name: str

@@ -144,15 +144,6 @@ def mended(text: str, segment: str, field: int, value: str, *, repetition: int =
 
 
 @dataclass(frozen=True)
-class ParkedGroup:
-    """Messages parked for the same cause."""
-
-    cause: str
-    count: int
-    state: str
-
-
-@dataclass(frozen=True)
 class ParkedItem:
     """One message that a person must look at, without its content."""
 
@@ -164,9 +155,22 @@ class ParkedItem:
     state: str
 
 
-def grouped(items: Sequence[ParkedItem]) -> dict[str, list[ParkedItem]]:
-    """Return items by cause, the largest group first."""
-    groups: dict[str, list[ParkedItem]] = {}
+@dataclass(frozen=True)
+class ParkedGroup:
+    """Messages parked for the same cause; `count` may be more than the items that are listed."""
+
+    cause: str
+    count: int
+    items: tuple[ParkedItem, ...]
+
+
+def grouped(items: Sequence[ParkedItem], counts: Mapping[str, int], shown: int) -> list[ParkedGroup]:
+    """Return items by cause, the largest group first, each with its newest ones."""
+    by_cause: dict[str, list[ParkedItem]] = {}
     for item in items:
-        groups.setdefault(item.cause, []).append(item)
-    return dict(sorted(groups.items(), key=lambda pair: -len(pair[1])))
+        by_cause.setdefault(item.cause, []).append(item)
+    causes = sorted({*by_cause, *counts}, key=lambda c: (-counts.get(c, len(by_cause.get(c, []))), c))
+    return [
+        ParkedGroup(c, max(counts.get(c, 0), len(by_cause.get(c, []))), tuple(by_cause.get(c, [])[:shown]))
+        for c in causes
+    ]

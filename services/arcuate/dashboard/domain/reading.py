@@ -7,6 +7,7 @@ from typing import Any
 
 from arcuate.dashboard import facts
 from arcuate.dashboard.domain.frame import Mark
+from arcuate.kernel.codes import CS_STRUCTURE
 
 Json = dict[str, Any]
 
@@ -83,7 +84,7 @@ def machine_word(observations: Sequence[Json], has_images: bool, note: str, stag
         what = _uncapital(str(refused["dataAbsentReason"].get("text") or "see the case"))
         return Word(f"Refused: {what}", " ".join(notes[1:2]), Mark.UNKNOWN, "look")
     if not has_images:
-        return Word("No images yet", "read without measurements until they come", Mark.UNKNOWN)
+        return Word("No images yet", "read without them until they come", Mark.UNKNOWN)
     if stage == "scanned":
         return Word("Being measured", "about half a minute", Mark.WAITING)
     return Word("Not measured", note or "no tool for this exam", Mark.UNKNOWN)
@@ -95,13 +96,17 @@ def _uncapital(text: str) -> str:
 
 def _highlight(values: Sequence[Json]) -> str:
     """Return one pair of values that most readers look for first; sides in full."""
-    named = {facts.text_of(o.get("bodySite")) or facts.text_of(o.get("code")): o for o in values}
-    for wanted in ("hippocampus", "lateral ventricle"):
-        found = [(n, o) for n, o in sorted(named.items(), reverse=True) if wanted in n.lower()]
-        if found:
-            return ", ".join(f"{n[:1].upper()}{n[1:]} {_amount(o)}" for n, o in found[:2])
-    name, first = next(iter(named.items()))
-    return f"{name} {_amount(first)}"
+    for wanted in ("hippocampus", "lateral-ventricle"):
+        sides = {_side(o): o for o in values if facts.has_code(o.get("code"), CS_STRUCTURE, wanted)}
+        if "right" in sides and "left" in sides:
+            return f"{wanted.replace('-', ' ')} right {_amount(sides['right'])}, left {_amount(sides['left'])}"
+    first = values[0]
+    return f"{facts.text_of(first.get('bodySite')) or facts.text_of(first.get('code'))} {_amount(first)}"
+
+
+def _side(observation: Json) -> str:
+    words = facts.text_of(observation.get("bodySite")).lower().split()
+    return words[0] if words else ""
 
 
 def _amount(observation: Json) -> str:

@@ -35,7 +35,7 @@ from arcuate.kernel.errors import ArcuateError, Json, NotFound
 
 PARTS = ("facts", "stages", "events", "measured", "draft", "side")
 _SHOWS = ("main", "all", "messages")
-_SIDES = {"7771000": "left", "24028007": "right"}
+_SIDES = {"7771000": "left", "24028007": "right", "51440002": "both"}
 _PRIORS = 4
 
 

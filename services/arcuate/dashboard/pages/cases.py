@@ -33,15 +33,15 @@ class Listed:
     stuck: bool
 
     @property
-    def mark(self) -> Mark:
-        """Return its status mark."""
+    def mark(self) -> Mark | None:
+        """Return its status mark; what goes its way has none."""
         if self.line.held:
             return Mark.STOP
         if self.stuck:
             return Mark.LOOK
         if self.line.stage == "delivered":
             return Mark.DONE
-        return Mark.UNKNOWN if self.line.stage in ENDS else Mark.WAITING
+        return Mark.UNKNOWN if self.line.stage in ENDS else None
 
 
 @dataclass(frozen=True)

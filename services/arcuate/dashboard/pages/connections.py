@@ -119,7 +119,7 @@ def _traffic(journal: Mapping[str, Any], now: datetime) -> dict[str, Traffic]:
 def _sender(row: Mapping[str, Any], traffic: Traffic, words: Wording) -> Connection:
     last = facts.instant(row.get("last"))
     unusual = quiet(last, traffic, words.now)
-    application, _, facility = str(row["sender"]).partition("|")
+    application, facility = (part.split("^")[0] for part in f"{row['sender']}|".split("|")[:2])
     is_open, parked = int(row["open"]) > 0, int(row["parked"]) + int(row["unmatched"])
     mark = Mark.LOOK if unusual else Mark.DONE if is_open else Mark.UNKNOWN
     state = "quiet, unusual" if unusual else "open" if is_open else "not connected"

@@ -1,8 +1,8 @@
 """Parked messages: what is parked and why, and how to mend it. The received bytes never change."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from arcuate.dashboard import facts, service
 from arcuate.dashboard.desk import Desk, by_script, form_of, see_other
 from arcuate.dashboard.domain.frame import Fact, Notice, Silent
-from arcuate.dashboard.domain.integration import ParkedItem, Segment, grouped, mended
+from arcuate.dashboard.domain.integration import ParkedGroup, ParkedItem, Segment, grouped, mended
 from arcuate.dashboard.render import Frame
 from arcuate.dashboard.rooms import Part, Rooms
 from arcuate.dashboard.words import Wording, span
@@ -19,6 +19,7 @@ from arcuate.kernel.errors import ArcuateError, BadInput, Json, NotFound
 
 PARTS = ("facts", "items")
 _ITEM = re.compile(r"(in|out)-\d{1,12}\Z")
+_SHOWN = 6  # newest of each cause in the whole list
 _PLACE = re.compile(r"([A-Z][A-Z0-9]{2})-(\d{1,3})")
 
 
@@ -72,11 +73,15 @@ class Parked:
     opened_id: str = ""
     silent: Silent | None = None
     accounted: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    cause: str = ""
 
     @property
-    def groups(self) -> dict[str, list[ParkedItem]]:
-        """Return the items by cause."""
-        return grouped(self.items)
+    def groups(self) -> list[ParkedGroup]:
+        """Return the items by cause: a few of each, or all of the chosen one."""
+        if self.cause:
+            return [g for g in grouped(self.items, self.counts, len(self.items)) if g.cause == self.cause]
+        return grouped(self.items, self.counts, _SHOWN)
 
     @property
     def facts(self) -> list[Fact]:
@@ -88,37 +93,50 @@ class Parked:
         return [Fact(str(self.total), "open", "stop"), *age]
 
     @property
+    def received(self) -> str:
+        """Return when the opened message came, to the second."""
+        at = facts.instant(self.opened.item.get("received")) if self.opened else None
+        return f"{self.words.when(at)}:{at.second:02d}" if at else "at a time that is not known"
+
+    @property
     def same(self) -> int:
         """Return how many others are parked for the same cause."""
-        cause = self.opened.item.get("cause") if self.opened else None
-        return sum(i.cause == cause for i in self.items) - 1 if cause else 0
+        cause = str(self.opened.item.get("cause") or "") if self.opened else ""
+        return self.counts.get(cause, sum(i.cause == cause for i in self.items)) - 1
 
 
-async def read_parked(desk: Desk, rooms: Rooms, item: str, view: str, *, open_item: bool = True) -> Parked:
+async def read_parked(desk: Desk, rooms: Rooms, item: str, view: str, cause: str, *, open_item: bool = True) -> Parked:
     """Ask the gateway for what is parked; an item's content only when a person opens it."""
     words = desk.words
+    query: dict[str, str | int] = {"limit": 200, **({"cause": cause} if cause else {})}
     listed = await rooms.part(
-        "gateway", rooms.get("/gateway/errors", {"limit": 200}), "Parked messages cannot be seen; they are kept."
+        "gateway", rooms.get("/gateway/errors", query), "Parked messages cannot be seen; they are kept."
     )
     if listed.value is None:
         return Parked(words, silent=listed.silent)
     items = _items(listed.value)
-    total = sum(int(g["count"]) for g in listed.value["groups"])
+    counts = {str(g["cause"]): int(g["count"]) for g in listed.value["groups"]}
+    found = Parked(words, items, sum(counts.values()), opened_id=item, counts=counts, cause=cause)
     if item and open_item:
         opened: Part[Json] = await rooms.part("gateway", rooms.get(f"/gateway/errors/{item}"))
         if opened.value is None:
-            return Parked(words, items, total, silent=opened.silent, opened_id=item)
-        return Parked(words, items, total, Opened(opened.value, view), item)
+            return replace(found, silent=opened.silent)
+        return replace(found, opened=Opened(opened.value, view))
     counted = await rooms.part("gateway", rooms.get("/gateway/counts")) if not items else Part[Any]()
-    return Parked(words, items, total, accounted=int((counted.value or {}).get("messages", 0)), opened_id=item)
+    return replace(found, accounted=int((counted.value or {}).get("messages", 0)))
 
 
 def _items(body: Json) -> list[ParkedItem]:
-    rows = [(i, str(i["cause"]), str(i["sender"]).split("|", maxsplit=1)[0], i["received"]) for i in body["items"]]
+    rows = [(i, str(i["cause"]), _party(str(i["sender"])), i["received"]) for i in body["items"]]
     rows += [(i, str(i["reason"] or i["cause"]), f"to {i['receiver']}", i["created"]) for i in body["outgoing"]]
     return [
         ParkedItem(str(i["id"]), cause, str(i["kind"]), party, facts.instant(at), str(i["state"])) for i, cause, party, at in rows
     ]  # fmt: skip
+
+
+def _party(sender: str) -> str:
+    """Return a sender's application as people call it: the name without its identifiers."""
+    return sender.split("|", maxsplit=1)[0].split("^", maxsplit=1)[0] or "sender without a name"
 
 
 def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
@@ -126,8 +144,10 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
     signed_in = [Depends(guard)]
 
     async def seen(request: Request, item: str, *, open_item: bool = True) -> tuple[Frame, Parked]:
-        show = request.query_params.get("show", "segments")
-        view = await read_parked(desk, await desk.rooms(request), item, show, open_item=open_item)
+        query, rooms = request.query_params, await desk.rooms(request)
+        view = await read_parked(
+            desk, rooms, item, query.get("show", "segments"), query.get("cause", ""), open_item=open_item
+        )
         return await desk.frame(request, "errors", "Parked messages", counts={"errors": view.total}), view
 
     @app.get("/errors", dependencies=signed_in)

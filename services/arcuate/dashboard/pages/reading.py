@@ -173,7 +173,7 @@ def _row(
     )
     return CaseRow(
         task=str(task["id"]), version=facts.version(task), case=line.id if line else "",
-        name=facts.person_name(found.others.get(facts.target(task.get("for")))), exam=facts.exam_name(order),
+        name=facts.person_name(found.others.get(facts.target(task.get("for")))), exam=facts.short_exam(facts.exam_name(order)),
         accession=str(accession_of(order) or ""), due=due, share=used_share(facts.instant(task.get("authoredOn")), due, words.now),
         tone=due_tone(due, words.now, settings.look_due_min, settings.stop_due_min), word=word_of(about, line), why=why,
         ready=ready_of(about), minutes=minutes.get(str(task["id"])), owner=str((task.get("owner") or {}).get("display") or ""),
