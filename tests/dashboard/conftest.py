@@ -21,6 +21,7 @@ from arcuate.access import store as access_store
 from arcuate.dashboard.settings import DashboardSettings
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.house import House, HouseSettings, HouseTransport, open_house
+from arcuate.journey.settings import JourneySettings
 from arcuate.kernel.auth import Principal, Role, tokens
 from arcuate.kernel.clock import ManualClock
 from arcuate.kernel.fhir.client import FhirClient
@@ -114,7 +115,11 @@ async def open_department(
     clock = ManualClock(department.NOW)
     ticking = asyncio.create_task(_tick(clock))
     site = SiteSettings(time_zone="Europe/Zurich", site_name="Northgate neuroradiology", synthetic=synthetic)
-    room_settings = {"gateway": GatewaySettings(port=0), "dashboard": DashboardSettings(part_limit_s=10)}
+    room_settings = {
+        "gateway": GatewaySettings(port=0),
+        "dashboard": DashboardSettings(part_limit_s=10),
+        "journey": JourneySettings(images_wait_s=1),
+    }
     try:
         async with open_house(
             HouseSettings(data_dir=folder), site, rooms=rooms, clock=clock, room_settings=room_settings

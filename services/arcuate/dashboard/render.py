@@ -142,7 +142,7 @@ class Renderer:
         values = {"notice": None, **values}
         paths = ["said.html" if name == "said" else f"{folder}/{name}.html" for name in names]
         made = [self.text(path, frame=frame, oob=True, **values) for path in paths]
-        return HTMLResponse("\n".join(made))
+        return HTMLResponse("\n".join(made), headers={"X-Made": frame.words.clock(frame.as_of)})
 
     def _hint(self, row: PageRow) -> str:
         return row.hint.format(

@@ -109,11 +109,15 @@ def _free_todo(gap: Free, day: Sequence[Lane], time_of: TimeOf) -> Todo | None:
 
 
 def movable(gap: Free, day: Sequence[Lane]) -> list[Visit]:
-    """Return later visits of the same kind of scanner that fit into a gap, latest start first on lateness, else by start."""
+    """Return later visits of the same kind of scanner that fit into a gap, earliest first.
+
+    The visit that follows the gap is none of them: to move it would only move the gap.
+    """
     kind = _kind(gap.scanner)
     fitting = [
         v for lane in day for v in lane.visits
         if _kind(lane.scanner) == kind and v.is_open and v.asked is None and v.start > gap.start and v.minutes <= gap.minutes
+        and not (v.scanner == gap.scanner and v.start == gap.end)
     ]  # fmt: skip
     return sorted(fitting, key=lambda v: v.start)
 

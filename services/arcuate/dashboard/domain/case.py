@@ -192,9 +192,9 @@ def _draft_line(line: str) -> DraftLine:
         return DraftLine("blank", "")
     if line.startswith("[") and line.endswith("]") and "dictated" in line:
         return DraftLine("open", line.strip("[]"))
-    head = line.split(",", maxsplit=1)[0]
+    head, comma, rest = line.partition(",")
     if head.isupper() and len(head) > 2 and ":" not in head:
-        return DraftLine("head", line)
+        return DraftLine("head", head.capitalize() + comma + rest)
     if line.endswith("(not reviewed)"):
         name, _, rest = line.removesuffix("(not reviewed)").rstrip().partition(": ")
         value, bracket, source = rest.partition(" [")

@@ -1,4 +1,4 @@
-// Keeps a page alive without moving it under the hand, and makes it work by keys. Pages are complete without this file.
+// Keeps a page alive without moving it under the hand, and makes it work by keys. Pages work without it.
 (() => {
   const body = document.body, data = body.dataset, now = () => Date.now();
   const one = (css, root) => (root || document).querySelector(css), all = (css, root) => [...(root || document).querySelectorAll(css)];
@@ -36,15 +36,11 @@
   async function refresh(names) {
     if (!data.parts || !names.length) return;
     const query = location.search.slice(1);
-    let answer;
-    try {
-      answer = await fetch(data.parts + "?names=" + names.join(",") + (query ? "&" + query : ""), { headers: { "X-Live": "1" } });
-    } catch { return; }
-    if (answer.status === 401) { location.href = "/sign-in?ended=1"; return; }
+    const answer = await fetch(data.parts + "?names=" + names + (query && "&" + query), { headers: { "X-Live": "1" } }).catch(() => ({}));
+    if (answer.status === 401) location.href = "/sign-in?ended=1";
     if (!answer.ok) return;
-    const text = await answer.text();
     made = answer.headers.get("X-Made") || made;
-    for (const fresh of [...new DOMParser().parseFromString(text, "text/html").body.children]) if (fresh.id) put(document.adoptNode(fresh));
+    for (const fresh of [...new DOMParser().parseFromString(await answer.text(), "text/html").body.children]) put(document.adoptNode(fresh));
     again();
   }
 
@@ -57,22 +53,14 @@
   }
 
   function changed(names) {
-    const free = names.filter((name) => !busy(rootOf(name)));
-    names.filter((name) => !free.includes(name)).forEach((name) => waiting.add(name));
-    free.forEach((name) => waiting.delete(name));
-    refresh(free);
+    for (const name of names) waiting[busy(rootOf(name)) ? "add" : "delete"](name);
+    refresh(names.filter((name) => !waiting.has(name)));
     announce();
   }
 
   function announce() {
-    let line = one("#changes");
-    if (!waiting.size) { if (line) line.remove(); return; }
-    if (!line) {
-      line = document.createElement("button");
-      line.id = "changes"; line.className = "changes button"; line.dataset.key = ".";
-      line.onclick = show;
-      one(".work").append(line);
-    }
+    const line = one("#changes");
+    line.hidden = !waiting.size;
     line.innerHTML = waiting.size + (waiting.size > 1 ? " changes" : " change") + ", show <kbd>.</kbd>";
   }
 
@@ -97,14 +85,7 @@
     line.className = "age " + (stale ? "stale" : "live");
     const gap = silent ? Math.round((now() - Date.parse(silent)) / 1000) : seconds;
     line.lastElementChild.textContent = stale ? "No news for " + (gap < 100 ? gap + " s" : Math.round(gap / 60) + " min") + "; what you see is of " + made : "Live, " + seconds + " s ago";
-    let band = one("#band");
-    if (stale && gap > 120 && !band) {
-      band = document.createElement("div");
-      band.id = "band"; band.className = "band notice look"; band.setAttribute("role", "alert");
-      band.innerHTML = "<p><b>This page is not live.</b> Before an act, look whether it still holds.</p>";
-      one(".work").append(band);
-    }
-    if (!(stale && gap > 120) && band) band.remove();
+    one("#band").hidden = !(stale && gap > 120);
   }
 
   function listen() {
@@ -114,6 +95,7 @@
     worker.postMessage(page);
     addEventListener("pagehide", () => worker.postMessage(null));
     addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+    one("#changes").onclick = show;
     setInterval(age, 1000);
     setInterval(() => { if (waiting.size && ![...waiting].some((name) => busy(rootOf(name)))) show(); }, 1000);
   }
@@ -174,7 +156,6 @@
   addEventListener("keydown", press);
   addEventListener("pointerdown", () => { acted = now(); ping(); });
   document.addEventListener("htmx:afterSwap", rove);
-  document.addEventListener("htmx:responseError", (event) => { if (event.detail.xhr.status === 401) location.href = "/sign-in?ended=1"; });
   for (const el of all("[data-now]")) el.scrollTop = Math.max(0, el.dataset.now - 90);
   const mark = one("[data-focus]");
   if (mark) mark.focus();
