@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -78,7 +79,10 @@ def describe(settings: BaseSettings) -> Iterator[SettingLine]:
         value: Any = getattr(settings, name)
         sentence = field.description or next((m for m in field.metadata if isinstance(m, str)), "")
         given = name in settings.model_fields_set
-        default = field.get_default(call_default_factory=True, validated_data={})
+        default: Any = field.get_default(call_default_factory=True, validated_data={})
+        # The reference page must read the same wherever the checkout lies.
+        if isinstance(default, Path) and default.is_relative_to(Path.cwd()):
+            default = default.relative_to(Path.cwd())
         yield SettingLine(
             f"{prefix}{name}".upper(), str(value), "environment" if given else "default", sentence, str(default)
         )
