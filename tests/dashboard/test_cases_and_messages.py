@@ -68,18 +68,32 @@ def test_a_case_past_its_due_time_says_late() -> None:
 
 
 def test_a_draft_shows_what_a_person_must_state_and_what_nobody_has_reviewed() -> None:
-    text = "EXAM\nMRI brain\n\nRight hippocampus: 2.31 mL [1] (not reviewed)\n[Findings: to be dictated]\nINDICATION, as typed\n"
+    text = """EXAM
+MRI brain
+
+INDICATION, AS TYPED
+> headache, worse since March
+Right hippocampus: 2.31 mL [1] (machine value, not reviewed)
+Left hippocampus: 0.31 mL [1], outside what is plausible (machine value, not reviewed)
+Third ventricle: 1.20 mL [1] (accepted by Reader-04)
+[Findings: to be dictated]
+"""
 
     made = cases.draft_lines(text)
 
-    assert [line.kind for line in made] == ["head", "plain", "blank", "machine", "open", "head"]
-    assert (made[3].text, made[3].value) == ("Right hippocampus:", "2.31 mL")
-    assert made[5].text == "Indication, as typed"
+    kinds = ["head", "plain", "blank", "head", "quote", "machine", "machine", "plain", "open"]
+    assert [line.kind for line in made] == kinds
+    assert made[3].text == "Indication, as typed"
+    assert made[4].text == "headache, worse since March"
+    assert (made[5].text, made[5].value, made[5].after) == (
+        "Right hippocampus:", "2.31 mL", "[1] (machine value, not reviewed)"
+    )  # fmt: skip
+    assert "outside what is plausible" in made[6].after
 
 
 @given(st.text())
 def test_any_draft_text_can_be_shown_whole(text: str) -> None:
-    shown = "".join(line.text + line.value for line in cases.draft_lines(text))
+    shown = "".join(line.text + line.value + line.after for line in cases.draft_lines(text))
 
     assert sum(c.isalnum() for c in shown) <= sum(c.isalnum() for c in text) + 1
     assert len(cases.draft_lines(text)) >= 1

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from dashboard_world import Department, open_department
 
 from arcuate.dashboard.sessions import COOKIE
 from arcuate.kernel.auth import Role
-from conftest import Department, open_department
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

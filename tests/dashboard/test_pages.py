@@ -10,11 +10,11 @@ import department
 import httpx
 import pytest
 import pytest_asyncio
+from dashboard_world import Browser, Department
 
 from arcuate.kernel import codes
 from arcuate.kernel.auth import Role
 from arcuate.kernel.hl7v2.mllp import MllpClient
-from conftest import Browser, Department
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

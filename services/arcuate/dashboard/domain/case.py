@@ -24,6 +24,7 @@ STAGES = (
 )
 _ENDED = {"cancelled": "cancelled", "expired": "expired"}
 _LATE_START = timedelta(minutes=10)
+_UNREVIEWED = "not reviewed)"  # how the reporting room ends the state of a value that nobody has accepted
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,8 @@ class DraftLine:
     """One line of a draft.
 
     Attributes:
-        kind: head, open (a person must state it), machine (a value nobody has accepted), blank or plain.
-        value: For a machine line, the value's text; `text` is what stands before it.
+        kind: head, open (a person must state it), machine (a value nobody has accepted), quote (the referrer's words), blank or plain.
+        value: For a machine line, the value's text; `text` is what stands before it, `after` its source and state.
     """
 
     kind: str
@@ -192,13 +193,15 @@ def _draft_line(line: str) -> DraftLine:
         return DraftLine("blank", "")
     if line.startswith("[") and line.endswith("]") and "dictated" in line:
         return DraftLine("open", line.strip("[]"))
-    head, comma, rest = line.partition(",")
-    if head.isupper() and len(head) > 2 and ":" not in head:
-        return DraftLine("head", head.capitalize() + comma + rest)
-    if line.endswith("(not reviewed)"):
-        name, _, rest = line.removesuffix("(not reviewed)").rstrip().partition(": ")
-        value, bracket, source = rest.partition(" [")
-        return DraftLine("machine", f"{name}:", value, f"{bracket}{source}".strip())
+    if line.isupper() and len(line) > 2 and line[0].isalpha() and ":" not in line:
+        return DraftLine("head", line.capitalize())
+    stated, bracket, state = line.rpartition(" (")
+    name, colon, rest = stated.partition(": ")
+    if bracket and colon and state.endswith(_UNREVIEWED):
+        value, source, after = rest.partition(" [")
+        return DraftLine("machine", f"{name}:", value, f"{source.strip()}{after} ({state}".strip())
+    if line.startswith("> "):
+        return DraftLine("quote", line.removeprefix("> "))
     return DraftLine("plain", line)
 
 
