@@ -30,13 +30,6 @@ async def record_at(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Callabl
 # Refused rightly: these official examples break R4 themselves.
 FAULTY = {"Observation-clinical-gender.json": "Observation.performer[0].reference"}
 
-# Invariants, which the record does not judge yet.
-NOT_YET = {
-    "appointment-participant-without-actor-or-type.json", "appointment-booked-without-times.json", "appointment-start-without-end.json",
-    "appointment-cancelationreason-when-booked.json", "appointment-end-before-start.json", "imagingstudy-uid-without-urn.json",
-    "observation-value-and-absent-reason.json", "patient-contact-empty.json",
-}  # fmt: skip
-
 
 def examples(shared: Path) -> list[Path]:
     return sorted((shared / "data" / "fhir" / "r4-examples").glob("*/*.json"))
@@ -76,7 +69,7 @@ def test_wrong_resources_are_refused(shared: Path) -> None:
         passed.add(line["file"])
 
     # Rules of transactions are the record's (tests/record/test_transactions.py).
-    assert {name for name in passed if not name.startswith("bundle-")} == NOT_YET
+    assert {name for name in passed if not name.startswith("bundle-")} == set()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from arcuate.kernel.errors import BadInput
-from arcuate.kernel.fhir import types
+from arcuate.kernel.fhir import shapes, types
 
 PATIENT: dict[str, Any] = {"resourceType": "Patient"}
 
@@ -80,7 +80,7 @@ def test_random_damage_that_the_package_sees_is_seen_before_it() -> None:
         "resourceType": "Appointment", "id": "a", "status": "booked", "start": "2026-03-17T09:00:00Z", "end": "2026-03-17T09:30:00Z",
         "minutesDuration": 30, "priority": 1, "created": "2026-03-01", "identifier": [{"system": "urn:x", "value": "1", "use": "usual"}],
         "reasonCode": [{"text": "pain", "coding": [{"system": "urn:x", "code": "p", "userSelected": False}]}],
-        "basedOn": [{"reference": "ServiceRequest/1"}],
+        "basedOn": [{"reference": "ServiceRequest/1"}], "supportingInformation": [{"reference": "#o"}],
         "participant": [{"actor": {"reference": "Patient/1"}, "status": "accepted", "period": {"start": "2026-03-17"}}],
         "extension": [{"url": "http://example.org/x", "valueDecimal": 1.5}],
         "contained": [{"resourceType": "Observation", "id": "o", "status": "final", "code": {"text": "x"}, "valueInteger": 3}],
@@ -91,7 +91,7 @@ def test_random_damage_that_the_package_sees_is_seen_before_it() -> None:
     for _ in range(1500):
         damaged = _damaged(whole, chance)
         try:
-            types._model("Appointment").model_validate(damaged)
+            shapes.model_of("Appointment").model_validate(damaged)
         except Exception:  # noqa: BLE001 - whatever the package says, it refuses
             seen += 1
             with pytest.raises(BadInput):
