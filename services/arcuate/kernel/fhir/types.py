@@ -172,7 +172,7 @@ def _check_local(reference: Json, where: str, root: Json) -> None:
     text = reference.get("reference")
     if not isinstance(text, str) or not text.startswith("#") or text == "#":
         return
-    if not any(isinstance(c, dict) and c.get("id") == text[1:] for c in root.get("contained") or []):
+    if _contained(root, text[1:]) is None:
         raise _fault("Invariant ref-1: nothing of that id is contained", f"{where}.reference", code="invariant")
 
 
@@ -182,13 +182,19 @@ def _target_type(reference: Json, root: Json) -> str | None:
     if not isinstance(text, str):
         return None
     if text.startswith("#"):
-        inner = (c for c in root.get("contained") or [] if isinstance(c, dict) and c.get("id") == text[1:])
-        return next((str(c.get("resourceType")) for c in inner), None)
+        inner = _contained(root, text[1:])
+        return str(inner.get("resourceType")) if inner else None
     head, question, _ = text.partition("?")
     if question:
         return head if is_known(head) else None
     found = _REFERENCE.search(text)
     return found.group(1) if found and is_known(found.group(1)) else None
+
+
+def _contained(root: Json, logical_id: str) -> Json | None:
+    listed = root.get("contained")  # it may not have been judged yet, and be anything
+    found = (c for c in listed if isinstance(c, dict) and c.get("id") == logical_id) if isinstance(listed, list) else ()
+    return next(iter(found), None)
 
 
 def _choice(names: frozenset[str]) -> str:
