@@ -4,8 +4,6 @@ The message is a single-order ORM for a brain MRI of the corpus, the series a re
 identifier are written into copies of both; nothing else is changed.
 """
 
-import asyncio
-import subprocess
 import tarfile
 from pathlib import Path
 
@@ -55,9 +53,9 @@ async def test_a_real_order_and_real_images_become_a_delivered_report(
         assert b"MSA|AA" in await ris.send(raw)
     await world.until_case(ACCESSION, lambda case: "checked" in {step["stage"] for step in case["steps"]})
 
-    command = [storescu, "-aec", "ARCUATE", "127.0.0.1", str(world.dicom_port), "+sd", "+r", str(series)]
-    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
-    draft = await world.dictation.next(lambda m: ACCESSION in m and "|NM|" in m, limit_s=300)
+    await world.send_images(storescu, series)
+    await world.until_case(ACCESSION, lambda case: any("Measured" in step["note"] for step in case["steps"]), 240)
+    draft = await world.dictation.next(lambda m: ACCESSION in m and "|NM|" in m)
 
     volumes = {
         line.split("|")[3].split("^")[1]: float(line.split("|")[5])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,12 +35,18 @@ class World:
     mllp_port: int
     dicom_port: int
     pass_images_wait: Callable[[], None]
+    advance: Callable[[float], None]
 
     async def send(self, message: str) -> str:
         """Send one HL7 message as a RIS would; return its acknowledgement code."""
         async with MllpClient("127.0.0.1", self.mllp_port, 20) as client:
             answer = await client.send(message.encode())
         return answer.decode().split("MSA|")[1][:2]
+
+    async def send_images(self, storescu: str, folder: Path) -> None:
+        """Send what lies in a folder as a scanner would."""
+        command = [storescu, "-aec", "ARCUATE", "127.0.0.1", str(self.dicom_port), "+sd", "+r", str(folder)]
+        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
 
     async def case(self, accession: str) -> dict[str, Any] | None:
         """Return the ledger's row of an accession number."""
@@ -90,7 +97,7 @@ async def in_one_program(folder: Path, ports: list[int], dictation: Sink, report
     receivers = tuple(Receiver.model_validate(receiver) for receiver in _receivers(ports))
     room_settings = {
         "gateway": GatewaySettings(port=ports[0], receivers=receivers),
-        "imaging": ImagingSettings(port=ports[1], quiet_s=2),
+        "imaging": ImagingSettings(port=ports[1], quiet_s=0.5),
     }
     site = SiteSettings(time_zone="Europe/Zurich", synthetic=True)
     settings = HouseSettings(data_dir=folder / "data")
@@ -105,7 +112,16 @@ async def in_one_program(folder: Path, ports: list[int], dictation: Sink, report
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=30,
             )
-            yield World(FhirClient(http), http, dictation, reports, ports[0], ports[1], lambda: clock.advance(601))
+            yield World(
+                FhirClient(http),
+                http,
+                dictation,
+                reports,
+                ports[0],
+                ports[1],
+                lambda: clock.advance(601),
+                clock.advance,
+            )
     finally:
         ticking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -123,7 +139,7 @@ async def apart(
             base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=30
         ) as http:
             # Here the setting of the wait is short instead of the clock being moved.
-            yield World(FhirClient(http), http, dictation, reports, ports[0], ports[1], lambda: None)
+            yield World(FhirClient(http), http, dictation, reports, ports[0], ports[1], lambda: None, lambda _: None)
 
 
 def _receivers(ports: list[int]) -> list[dict[str, object]]:

@@ -24,7 +24,7 @@ async def rooms_apart(
     folder: Path, database_url: str, caddy: str, mllp_port: int, dicom_port: int, receivers: list[dict[str, object]]
 ) -> AsyncIterator[str]:
     """Start all rooms and the proxy; yields the address of the house."""
-    ports = {room: free_port() for room in ROOMS}
+    ports = {room: free_port() for room in ROOMS}  # the proxy names all; a journey needs no page
     proxy = free_port()
     address = f"http://127.0.0.1:{proxy}"
     environment = {
@@ -43,6 +43,7 @@ async def rooms_apart(
     running: list[subprocess.Popen[bytes]] = []
     try:
         running.append(_proxy(caddy, proxy, ports, folder))
+        ports.pop("dashboard")
         for room, port in ports.items():
             command = [sys.executable, "-m", "arcuate", "serve", room, "--port", str(port)]
             with (folder / f"{room}.log").open("wb") as log:

@@ -1,8 +1,8 @@
 """Asking the rooms: what goes in, what comes back, and how the answer is written."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 import httpx
 
@@ -22,23 +22,54 @@ _BASED_ON = frozenset({"Observation", "DiagnosticReport"})
 _LONGEST_ANSWER_S = 30.0
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a question: a sentence for the case's history."""
+async def ask_room(http: httpx.AsyncClient, fhir: FhirClient, ask: Ask, facts: Facts) -> Json:
+    """Ask one question; returns the answer.
 
-    sentence: str
-
-
-async def ask_room(
-    http: httpx.AsyncClient, fhir: FhirClient, ask: Ask, facts: Facts, case_id: str, mark: str, now: datetime
-) -> Outcome:
-    """Ask one question and write the answer into the record in one transaction.
+    After a merge the room sees one person: whatever names the patient of the order names the one who counts, and the answer is about
+    the patient of the order again, so that undoing the merge takes it along.
 
     Raises:
         Unavailable: The room does not answer, or is still at work (`code` is `incomplete`).
     """
     taken = [resource for name in ask.takes for resource in await material(fhir, name, facts)]
-    answer = await call_operation(http, ask.operation, bundle.collection(taken), timeout_s=_LONGEST_ANSWER_S)
+    counts, own = _counts(facts), _own(facts)
+    merged = {f"Patient/{p['id']}": counts for p in facts.people} if own != counts else {}
+    asked = bundle.collection([_named(resource, merged) for resource in taken])
+    answer = await call_operation(http, ask.operation, asked, timeout_s=_LONGEST_ANSWER_S)
+    back = {counts: own} if merged else {}
+    entries = [{**e, "resource": _named(e["resource"], back)} for e in answer.get("entry") or () if e.get("resource")]
+    return {**answer, "entry": entries}
+
+
+def _counts(facts: Facts) -> str:
+    return f"Patient/{facts.patient['id']}" if facts.patient else ""
+
+
+def _own(facts: Facts) -> str:
+    return str((facts.order or {}).get("subject", {}).get("reference", "")) or _counts(facts)
+
+
+def _named(resource: Json, names: Mapping[str, str]) -> Json:
+    """Return a resource in which other names stand for patients; Tasks are everybody's and stay as they are."""
+    if not names or resource.get("resourceType") in ("Task", "Patient"):
+        return resource
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                k: names.get(v, v) if k == "reference" and isinstance(v, str) else changed(v) for k, v in value.items()
+            }
+        return [changed(one) for one in value] if isinstance(value, list) else value
+
+    return dict(changed(resource))
+
+
+async def keep(fhir: FhirClient, ask: Ask, answer: Json, facts: Facts, case_id: str, mark: str, now: datetime) -> str:
+    """Write an answer into the record in one transaction; returns a sentence for the case's history.
+
+    Raises:
+        PreconditionFailed: Somebody has changed meanwhile what the answer replaces.
+    """
     entries = list(_entries(answer, facts))
     if ask.name == "check":
         entries += _withdrawn(answer, facts)
@@ -47,7 +78,7 @@ async def ask_room(
         again = f":{now.timestamp():.3f}" if ask.name == "assign" else ""
         source = {"system": job_system("journey"), "value": f"{case_id}:{ask.name}:{mark}{again}"}
         await fhir.transaction(bundle.transaction(entries, source))
-    return Outcome(sentence_of(ask.name, answer, facts))
+    return sentence_of(ask.name, answer, facts)
 
 
 def _entries(answer: Json, facts: Facts) -> Iterable[Entry]:

@@ -15,6 +15,7 @@ Json = dict[str, Any]
 _OPEN_BOOKING = frozenset({"booked", "pending", "proposed", "arrived", "checked-in"})
 _HERE = frozenset({"arrived", "checked-in", "fulfilled"})
 _SIGNED = frozenset({"final", "amended", "corrected", "appended"})
+_ENDED_TASK = frozenset({"completed", "cancelled", "rejected", "failed", "entered-in-error"})
 
 
 class End(StrEnum):
@@ -52,6 +53,9 @@ class Facts:
         images_overdue: True when images were awaited for the set time after the exam.
         expired: True when an appointment was missed and no new one came within the set time.
         held: Why a person must look first; empty when nobody must.
+        people: All Patient records of this person: more than one after a merge. `patient` is the one who counts.
+        late: Tasks that tell a reader of images that came after the report was signed.
+        read_with: The images (see `images_of`) that were there when the report was signed; None until then.
     """
 
     order: Json | None = None
@@ -69,6 +73,9 @@ class Facts:
     images_overdue: bool = False
     expired: bool = False
     held: str = ""
+    people: tuple[Json, ...] = ()
+    late: tuple[Json, ...] = ()
+    read_with: frozenset[str] | None = None
 
     @property
     def open_appointment(self) -> Json | None:
@@ -79,9 +86,12 @@ class Facts:
     @property
     def open_task(self) -> Json | None:
         """The reading task of this case that is not ended."""
-        return next(
-            (t for t in self.tasks if t.get("status") not in ("completed", "cancelled", "rejected", "failed")), None
-        )
+        return next((t for t in self.tasks if t.get("status") not in _ENDED_TASK), None)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a reader holds the case, or held it until it was read."""
+        return any(t.get("owner") and t.get("status") not in ("cancelled", "rejected", "failed") for t in self.tasks)
 
     @property
     def draft(self) -> Json | None:
@@ -162,9 +172,7 @@ def ready_to_read(facts: Facts) -> bool:
 
 def assigned(facts: Facts) -> bool:
     """A reader holds the case, or the shared list does."""
-    return ready_to_read(facts) and (
-        "assign" in facts.answered or any(t.get("owner") for t in facts.tasks) or signed(facts)
-    )
+    return ready_to_read(facts) and ("assign" in facts.answered or facts.is_given or signed(facts))
 
 
 def drafted(facts: Facts) -> bool:
@@ -189,17 +197,53 @@ def before_reading(facts: Facts) -> bool:
 
 def nobody_reads(facts: Facts) -> bool:
     """No reader holds the case."""
-    return not any(t.get("owner") for t in facts.tasks)
+    return not facts.is_given
 
 
 def delivered(facts: Facts) -> bool:
-    """A receiver has acknowledged the signed report."""
+    """A receiver has acknowledged the signed report, and nobody who got it still waits for a newer version of it."""
+    newest = _newest_deliveries(facts)
+    return bool(newest) and all(c.get("status") == "completed" for c in newest)
+
+
+def refused_delivery(facts: Facts) -> bool:
+    """A receiver has refused the signed report: its message waits for a person."""
+    return any(c.get("status") == "on-hold" for c in _newest_deliveries(facts))
+
+
+def _newest_deliveries(facts: Facts) -> list[Json]:
+    """The last delivery of each signed report to each receiver."""
     ids = {f"DiagnosticReport/{r['id']}" for r in facts.signed_reports}
-    return any(
-        c.get("status") == "completed"
-        and ids.intersection(a.get("reference", "").split("/_history")[0] for a in c.get("about", ()))
-        for c in facts.communications
-    )
+    newest: dict[tuple[str, str], Json] = {}
+    for communication in sorted(facts.communications, key=_number):
+        recipient = next((str(r.get("display", "")) for r in communication.get("recipient", ())), "")
+        for about in communication.get("about", ()):
+            report = str(about.get("reference", "")).split("/_history")[0]
+            if report in ids:
+                newest[(report, recipient)] = communication
+    return list(newest.values())
+
+
+def _number(communication: Json) -> tuple[int, str]:
+    """The gateway numbers what goes out (`out-7`); others are told apart by their time."""
+    value = next((str(i.get("value", "")) for i in communication.get("identifier", ())), "")
+    digits = value.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else 0, str(communication.get("sent", ""))
+
+
+def images_of(studies: Iterable[Json]) -> frozenset[str]:
+    """Return what images stand there, as `id:instances`: a late series makes it another."""
+    return frozenset(f"{s.get('id')}:{s.get('numberOfInstances', 0)}" for s in studies)
+
+
+def late_images(facts: Facts) -> frozenset[str]:
+    """Images that came after the report was signed."""
+    return frozenset() if facts.read_with is None else images_of(facts.studies) - facts.read_with
+
+
+def open_late_task(facts: Facts) -> bool:
+    """A reader has not yet looked at images that came after the report."""
+    return any(t.get("status") not in _ENDED_TASK for t in facts.late)
 
 
 CONDITIONS: Mapping[str, Callable[[Facts], bool]] = {
@@ -216,6 +260,12 @@ def fingerprint(resources: Iterable[Json]) -> str:
     """Return a short mark of a set of resources in their versions; the order does not matter."""
     versions = sorted(f"{r['resourceType']}/{r.get('id')}/{r.get('meta', {}).get('versionId')}" for r in resources)
     return hashlib.sha256("|".join(versions).encode()).hexdigest()[:16]
+
+
+def conflict_of(people: Iterable[Json], said: Json) -> str:
+    """Return why a statement fits none of a person's records (several after a merge), or an empty text."""
+    conflicts = [same_person(known, said) for known in people]
+    return "" if "" in conflicts else next(iter(conflicts), "the order names no known patient")
 
 
 def same_person(known: Json, said: Json) -> str:
@@ -242,6 +292,36 @@ def _differs(one: set[str], other: set[str]) -> bool:
 
 def _names(patient: Json) -> set[str]:
     return {str(name.get("family", "")).strip().casefold() for name in patient.get("name", ()) if name.get("family")}
+
+
+def visit_end(facts: Facts) -> datetime | None:
+    """When the booked visit ends."""
+    appointment = facts.open_appointment or {}
+    return instant(appointment.get("end") or appointment.get("start"))
+
+
+def reading_end(facts: Facts) -> datetime | None:
+    """Until when the case is to be read, as its Task says."""
+    task = facts.open_task or {}
+    return instant(task.get("restriction", {}).get("period", {}).get("end"))
+
+
+COUNTS_FROM: Mapping[str, Callable[[Facts], datetime | None]] = {"visit_end": visit_end, "reading_due": reading_end}
+
+
+def instant(text: object) -> datetime | None:
+    """Return a FHIR instant or dateTime with a zone; None for anything else."""
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
+def priority_group(order: Json | None) -> str:
+    """Return `stat`, `urgent` or `routine`: the groups by which time limits differ."""
+    priority = str((order or {}).get("priority") or "routine")
+    return "urgent" if priority == "asap" else priority if priority in ("stat", "urgent") else "routine"
 
 
 def reading_due(order: Json, since: datetime, minutes: Mapping[str, float]) -> datetime:

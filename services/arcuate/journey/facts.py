@@ -1,11 +1,11 @@
 """What is known of a case: read from the record, nothing kept here."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from arcuate.journey.domain import Facts, arrived, has_images, same_person, scanned
+from arcuate.journey.domain import Facts, arrived, conflict_of, has_images, scanned
 from arcuate.journey.settings import JourneySettings
 from arcuate.journey.store import answers
 from arcuate.journey.tables import CaseRow
@@ -15,7 +15,8 @@ from arcuate.kernel.fhir.bundle import reference_id
 from arcuate.kernel.fhir.client import FhirClient
 
 _OPEN_TASK = "ready,accepted,in-progress,on-hold,requested,received"
-_CHART = ("Observation", "AllergyIntolerance", "Condition", "Device")
+_CHART = ("Observation", "AllergyIntolerance", "Condition", "Device", "MedicationRequest", "MedicationStatement")
+_MERGE_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,12 @@ class Gathered:
 
     Attributes:
         unjoined: Studies of this accession that agree with the order's patient but are not joined yet.
+        kept_out: Studies that a person has kept out, or that wait for one.
     """
 
     facts: Facts
     unjoined: tuple[Json, ...] = ()
+    kept_out: tuple[Json, ...] = ()
 
 
 async def gather(
@@ -53,35 +56,82 @@ async def gather(
     appointments, procedures, observations, flags, tasks, reports, communications, chart = await asyncio.gather(
         *searches
     )
-    patient = await _read_or_none(fhir, "Patient", patient_id)
-    joined, unjoined, held = _sort_studies(images, row, patient)
+    people = await _people(fhir, patient_id)
+    sorted_ = _sort_studies(images, row, people)
     facts = Facts(
-        order=order, patient=patient, appointments=tuple(appointments), procedures=tuple(procedures), studies=joined,
+        order=order, patient=people[-1] if people else None, people=tuple(people), appointments=tuple(appointments),
+        procedures=tuple(procedures), studies=sorted_.joined,
         observations=tuple(o for o in observations if o.get("derivedFrom")), chart=tuple(chart),
         flags=tuple(f for f in flags if f.get("status") not in ("cancelled", "entered-in-error")),
-        tasks=tuple(t for t in tasks if _is_reading(t)), reports=tuple(reports), communications=tuple(communications),
-        answered=answers(row), held=held,
+        tasks=tuple(t for t in tasks if is_task(t, "read")), late=tuple(t for t in tasks if is_task(t, "late-images")),
+        reports=tuple(reports), communications=tuple(communications), answered=answers(row), held=sorted_.held,
+        read_with=None if row.read_with is None else frozenset(row.read_with.split()),
     )  # fmt: skip
-    return Gathered(_with_times(facts, row, now, settings), unjoined)
+    return Gathered(_with_times(facts, row, now, settings), sorted_.unjoined, sorted_.kept_out)
 
 
-def _sort_studies(
-    images: list[Json], row: CaseRow, patient: Json | None
-) -> tuple[tuple[Json, ...], tuple[Json, ...], str]:
+async def _people(fhir: FhirClient, patient_id: str | None) -> list[Json]:
+    """Return the patient of an order and everybody merged with it; the last one is who counts.
+
+    `replaced-by` alone says that two are one, as in the record's searches; `replaces` only says where to look.
+    """
+    known: dict[str, Json] = {}
+    wanted = {patient_id} - {None}
+    for _ in range(_MERGE_STEPS):
+        read = await asyncio.gather(*(_read_or_none(fhir, "Patient", one) for one in sorted(map(str, wanted))))
+        known |= {patient["id"]: patient for patient in read if patient is not None}
+        wanted = {other for p in known.values() for kind in ("replaced-by", "replaces") for other in _linked(p, kind)}
+        if not wanted - set(known):
+            break
+        wanted -= set(known)
+    return _one_person(known, patient_id)
+
+
+def _one_person(known: Mapping[str, Json], patient_id: str | None) -> list[Json]:
+    if patient_id is None or patient_id not in known:
+        return []
+    merges = [(loser, winner) for loser, patient in known.items() for winner in _linked(patient, "replaced-by")]
+    family = {patient_id}
+    for _ in known:
+        family |= {one for pair in merges for one in pair if family & set(pair)}
+    counts = patient_id
+    for _ in known:
+        counts = next((winner for loser, winner in merges if loser == counts and winner in known), counts)
+    return [known[one] for one in sorted(family & set(known)) if one != counts] + [known[counts]]
+
+
+def _linked(patient: Json, kind: str) -> list[str]:
+    links = [link for link in patient.get("link", ()) if link.get("type") == kind]
+    return [other for link in links if (other := reference_id(link.get("other"), "Patient"))]
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    joined: tuple[Json, ...]
+    unjoined: tuple[Json, ...]
+    kept_out: tuple[Json, ...]
+    held: str
+
+
+def _sort_studies(images: list[Json], row: CaseRow, people: list[Json]) -> _Sorted:
     joined: list[Json] = []
     unjoined: list[Json] = []
+    kept_out: list[Json] = []
     held = ""
     for study in images:
+        name = f"ImagingStudy/{study['id']}"
         if reference_id(study.get("subject"), "Patient"):
             joined.append(study)
             continue
         said: Json = next((c for c in study.get("contained", ()) if c.get("resourceType") == "Patient"), {})
-        conflict = same_person(patient or {}, said)
-        if conflict and f"ImagingStudy/{study['id']}" not in row.released.split():
-            held = f"identity conflict between images and order ({conflict})"
-        else:
+        conflict = conflict_of(people, said)
+        if not conflict or name in row.released.split():
             unjoined.append(study)
-    return tuple(joined), tuple(unjoined), held
+            continue
+        kept_out.append(study)
+        if name not in row.set_aside.split():
+            held = f"identity conflict between images and order ({conflict})"
+    return _Sorted(tuple(joined), tuple(unjoined), tuple(kept_out), held)
 
 
 def _with_times(facts: Facts, row: CaseRow, now: datetime, settings: JourneySettings) -> Facts:
@@ -109,12 +159,13 @@ def missed(facts: Facts) -> bool:
     )
 
 
-def _is_reading(task: Json) -> bool:
-    return any(c.get("system") == CS_TASK and c.get("code") == "read" for c in task.get("code", {}).get("coding", ()))
+def is_task(task: Json, code: str) -> bool:
+    """Say whether a Task is one of the house's own of this code."""
+    return any(c.get("system") == CS_TASK and c.get("code") == code for c in task.get("code", {}).get("coding", ()))
 
 
 async def _chart(fhir: FhirClient, patient_id: str | None) -> list[Json]:
-    """Return what the chart holds: laboratory results, allergies, conditions, devices; never our own measurements."""
+    """Return what the chart holds: laboratory results, allergies, conditions, devices, medicines; never our own measurements."""
     if patient_id is None:
         return []
     found = await asyncio.gather(*(fhir.search(kind, {"patient": f"Patient/{patient_id}"}) for kind in _CHART))
@@ -156,6 +207,12 @@ async def material(fhir: FhirClient, name: str, facts: Facts) -> list[Json]:
                 for r in reports
                 if r["id"] not in here and r.get("status") in ("final", "amended", "corrected", "appended")
             ]
+        case "prior_studies":
+            studies = await fhir.search("ImagingStudy", {"patient": f"Patient/{patient_id}"}) if patient_id else []
+            here = {s["id"] for s in facts.studies}
+            return [s for s in studies if s["id"] not in here]
+        case "visits":
+            return await fhir.search("Encounter", {"patient": f"Patient/{patient_id}"}) if patient_id else []
         case "earlier":
             if not patient_id:
                 return []
@@ -167,7 +224,7 @@ async def material(fhir: FhirClient, name: str, facts: Facts) -> list[Json]:
 
 
 async def _open_tasks(fhir: FhirClient) -> list[Json]:
-    tasks = [t for t in await fhir.search("Task", {"status": _OPEN_TASK}) if _is_reading(t)]
+    tasks = [t for t in await fhir.search("Task", {"status": _OPEN_TASK}) if is_task(t, "read")]
     orders = {reference_id(t.get("focus"), "ServiceRequest") for t in tasks} - {None}
     return [*tasks, *await _read_all(fhir, sorted(f"ServiceRequest/{order}" for order in orders))]
 

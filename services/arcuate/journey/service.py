@@ -1,62 +1,48 @@
-"""Use cases of the journey room: take a change of the feed, bring a case forward, release what is held."""
+"""Use cases of the journey room: take a change of the feed, bring a case forward, release or keep out what is held."""
 
-import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
-import httpx
 from sqlmodel import Session
 
 from arcuate.journey import store
-from arcuate.journey.asking import ask_room
-from arcuate.journey.domain import Answered, End, Facts, reading_due, ready_to_read, scanned, signed
-from arcuate.journey.facts import Gathered, gather, missed
-from arcuate.journey.settings import JourneySettings
-from arcuate.journey.table import Ask, Table
+from arcuate.journey.acts import InHand, note_times, one_act
+from arcuate.journey.domain import End, Facts
+from arcuate.journey.facts import gather
+from arcuate.journey.room import Journey
 from arcuate.journey.tables import CaseRow
-from arcuate.kernel.clock import Clock
-from arcuate.kernel.codes import CS_TASK, accession_of, concept, identifier, job_system, reference
-from arcuate.kernel.db import Database
-from arcuate.kernel.errors import ArcuateError, BadInput, Conflict, Json, NotFound, Unavailable
-from arcuate.kernel.fhir import bundle
+from arcuate.kernel.codes import SYSTEM_DICOM_UID, accession_of
+from arcuate.kernel.errors import BadInput, Conflict, Json, NotFound, Unavailable
 from arcuate.kernel.fhir.bundle import reference_id
-from arcuate.kernel.fhir.client import FhirClient
 from arcuate.kernel.fhir.feed import Change
-from arcuate.kernel.log import Logger
-from arcuate.kernel.work import Job
+from arcuate.kernel.work import Apply, Job, Later
 
 FEED_TYPES = (
-    "Appointment", "AllergyIntolerance", "Communication", "Condition", "Device", "DiagnosticReport", "ImagingStudy", "Observation",
-    "Patient", "Procedure", "ServiceRequest", "Task",
+    "Appointment", "AllergyIntolerance", "Communication", "Condition", "Device", "DiagnosticReport", "ImagingStudy",
+    "MedicationRequest", "MedicationStatement", "Observation", "Patient", "Procedure", "ServiceRequest", "Task",
 )  # fmt: skip
-_OF_PATIENT = frozenset({"AllergyIntolerance", "Condition", "Device", "Observation"})
-_ROUNDS = 12
-_NO_READER_S = 300.0
+FEED = "feed"
+_OF_PATIENT = frozenset(
+    {"AllergyIntolerance", "Condition", "Device", "MedicationRequest", "MedicationStatement", "Observation"}
+)
+_ROUNDS = 16
+_RECORD_AWAY_S = 5.0
 
 
-@dataclass(frozen=True)
-class Journey:
-    """What the use cases need."""
+async def take_change(journey: Journey, change: Change, *, in_turn: bool = False) -> None:
+    """Find the cases that a change of the record concerns, and ask for them to be looked at.
 
-    database: Database
-    fhir: FhirClient
-    http: httpx.AsyncClient
-    clock: Clock
-    settings: JourneySettings
-    table: Table
-    log: Logger
-    roster: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-async def take_change(journey: Journey, change: Change) -> None:
-    """Find the cases that a change of the record concerns, and ask for them to be looked at."""
+    Raises:
+        Conflict: `in_turn`, and another replica follows the feed by now; nothing was written.
+    """
     resource, now = change.resource, journey.clock.now()
     if resource is None:
         return
     own = f"{change.type}/{change.id}"
 
     def write(session: Session) -> None:
+        if in_turn and not journey.turns.mine(session, FEED):
+            raise Conflict("Another replica follows the feed")
         for case_id in _cases_of(session, own, resource, now):
             store.wake(session, case_id, now)
 
@@ -66,53 +52,77 @@ async def take_change(journey: Journey, change: Change) -> None:
 def _cases_of(session: Session, own: str, resource: Json, now: datetime) -> set[str]:
     kind = resource["resourceType"]
     if kind == "ServiceRequest":
-        return {store.case_of_order(session, resource["id"], accession_of(resource), now).id}
+        return {store.case_of_order(session, resource["id"], accession_of(resource), _uids(resource), now).id}
     if kind == "Patient":
-        return store.cases_of_patient(session, resource["id"])
+        others = [str((link.get("other") or {}).get("reference", "")) for link in resource.get("link", ())]
+        return store.linked_cases(session, [own, *others])
+    if kind == "ImagingStudy":
+        return store.case_of_images(session, own, accession_of(resource), _uids(resource), now)
     named = [resource.get("focus"), *resource.get("basedOn", ()), *resource.get("about", ())]
     references = [r["reference"].split("/_history")[0] for r in named if isinstance(r, dict) and r.get("reference")]
     found = store.linked_cases(session, [own, *references])
-    if kind == "ImagingStudy" and (accession := accession_of(resource)):
-        found.add(store.case_of_accession(session, accession, now).id)
     if kind in _OF_PATIENT and not found:
         patient_id = reference_id(resource.get("subject") or resource.get("patient"), "Patient")
-        return store.cases_of_patient(session, patient_id) if patient_id else set()
+        return store.linked_cases(session, [f"Patient/{patient_id}"], open_only=True) if patient_id else set()
     for case_id in found:
         store.link(session, [own], case_id)
     return found
 
 
-async def advance(journey: Journey, job: Job) -> Callable[[Session], None]:
-    """Bring a case as far as it goes now; returns what writes where it then stands."""
+def _uids(resource: Json) -> list[str]:
+    """Return the study UIDs that an order or images name."""
+    return [
+        str(i["value"])
+        for i in resource.get("identifier", ())
+        if i.get("system") == SYSTEM_DICOM_UID and i.get("value")
+    ]
+
+
+async def advance(journey: Journey, job: Job) -> Apply | None:
+    """Bring a case as far as it goes now; returns what writes where it then stands.
+
+    Raises:
+        Later: The record does not answer, or another worker has brought the case forward.
+    """
     case_id = str(job.payload["case"])
-    for _ in range(_ROUNDS):
-        row, gathered = await _look(journey, case_id)
-        await _note_times(journey, row, gathered.facts)
-        if not await _one_act(journey, row, gathered):
-            break
-    row, gathered = await _look(journey, case_id)
-    now = journey.clock.now()
-    stage, waits_for = journey.table.standing(gathered.facts)
-    reached = journey.table.reached(gathered.facts) + ([stage] if stage in set(End) else [])
+    try:
+        if (
+            job.attempt > 1
+        ):  # whoever had this job before may still be at it: what it has read is out of date from now on
+            await journey.database.write(lambda s: store.take_over(s, case_id))
+        for _ in range(_ROUNDS):
+            case = await _look(journey, case_id)
+            if case is None:
+                return None
+            if not await note_times(case) and not await one_act(case):
+                break
+        case = await _look(journey, case_id)
+    except Unavailable as error:
+        raise Later(_RECORD_AWAY_S, "the record does not answer") from error
+    return None if case is None else _settled(case)
+
+
+def _settled(case: InHand) -> Apply:
+    """Return what writes where a case stands."""
+    journey, facts, now = case.journey, case.facts, case.journey.clock.now()
+    stage, waits_for = journey.table.standing(facts)
+    reached = journey.table.reached(facts) + ([stage] if stage in set(End) else [])
 
     def write(session: Session) -> None:
-        current = session.get_one(CaseRow, case_id)
+        store.fence(session, case.row.id, case.version)
+        current = session.get_one(CaseRow, case.row.id)
         if current.stage != stage:
             current.stage, current.since = stage, now
-        current.waits_for, current.held = waits_for, gathered.facts.held
-        patient = gathered.facts.patient
-        current.patient_id = patient["id"] if patient else current.patient_id
+        current.waits_for, current.held = waits_for, facts.held
+        current.due = journey.table.due(stage, facts, current.since, journey.settings)
+        current.patient_id = facts.patient["id"] if facts.patient else current.patient_id
         session.add(current)
-        store.reach(session, case_id, {name: (now, _source(gathered.facts)) for name in reached if name != End.PARKED})
-        if gathered.facts.held:
-            store.note(
-                session,
-                case_id,
-                End.PARKED,
-                now,
-                gathered.facts.held,
-                mark=f"{case_id}:held:{gathered.facts.held}:{row.released}",
-            )
+        store.forgive(session, current.id)
+        store.link(session, [f"Patient/{one['id']}" for one in facts.people], current.id)
+        store.reach(session, current.id, {name: (now, _source(facts)) for name in reached if name != End.PARKED})
+        if facts.held:
+            mark = f"{current.id}:held:{facts.held}:{case.row.released}:{case.row.set_aside}"
+            store.note(session, current.id, End.PARKED, now, facts.held, mark=mark)
 
     return write
 
@@ -121,174 +131,20 @@ def _source(facts: Facts) -> str:
     return str((facts.order or {}).get("meta", {}).get("source", ""))
 
 
-async def _look(journey: Journey, case_id: str) -> tuple[CaseRow, Gathered]:
-    def read(session: Session) -> tuple[CaseRow, list[str]]:
-        return session.get_one(CaseRow, case_id), store.links_of(session, case_id, "ImagingStudy")
+async def _look(journey: Journey, case_id: str) -> InHand | None:
+    """Read a case and all that is known of it; None when it has become part of another one."""
+
+    def read(session: Session) -> tuple[CaseRow | None, list[str]]:
+        return store.get_case(session, case_id), store.links_of(session, case_id, "ImagingStudy")
 
     row, studies = await journey.database.read(read)
-    return row, await gather(journey.fhir, row, studies, journey.clock.now(), journey.settings)
+    if row is None:
+        return None
+    gathered = await gather(journey.fhir, row, studies, journey.clock.now(), journey.settings)
+    return InHand(journey, row, gathered, row.version)
 
 
-async def _note_times(journey: Journey, row: CaseRow, facts: Facts) -> None:
-    """Remember when the exam ended and when a visit was missed, and set the timers that follow from it."""
-    now, settings = journey.clock.now(), journey.settings
-    is_missed = missed(facts)
-    if not ((scanned(facts) and row.scanned_at is None) or is_missed != (row.missed_at is not None)):
-        return
-
-    def write(session: Session) -> None:
-        current = session.get_one(CaseRow, row.id)
-        if scanned(facts) and current.scanned_at is None:
-            current.scanned_at = now
-            store.wake(session, row.id, now, now + timedelta(seconds=settings.images_wait_s), "images")
-        if is_missed and current.missed_at is None:
-            current.missed_at = now
-            store.wake(session, row.id, now, now + timedelta(seconds=settings.no_show_expiry_s), "missed")
-            store.note(
-                session, row.id, "booked", now, "The patient did not come", mark=f"{row.id}:missed:{now.isoformat()}"
-            )
-        if not is_missed:
-            current.missed_at = None
-        session.add(current)
-
-    await journey.database.write(write)
-
-
-async def _one_act(journey: Journey, row: CaseRow, gathered: Gathered) -> bool:
-    """Do the next thing for a case; False when nothing is left to do now."""
-    facts = gathered.facts
-    if gathered.unjoined and facts.order and facts.patient:
-        await _join(journey, row, gathered.unjoined, facts.order, facts.patient)
-        return True
-    if await _tend_task(journey, row, facts):
-        return True
-    for ask, mark in journey.table.next_asks(facts):
-        if not _too_soon(journey, ask, mark, facts) and await _put(journey, row, ask, mark, facts):
-            return True
-    return False
-
-
-def _too_soon(journey: Journey, ask: Ask, mark: str, facts: Facts) -> bool:
-    """Return whether the same question was given up a moment ago: a timer puts it again."""
-    before = facts.answered.get(ask.name)
-    if before is None or not before.given_up or before.fingerprint != mark:
-        return False
-    pause = _NO_READER_S if ask.name == "assign" else journey.settings.ask_again_s
-    return journey.clock.now() < before.at + timedelta(seconds=pause)
-
-
-async def _join(journey: Journey, row: CaseRow, studies: tuple[Json, ...], order: Json, patient: Json) -> None:
-    """Make images part of the order: subject and basedOn; what the images themselves said of the person is dropped."""
-    entries = []
-    for study in studies:
-        joined = {k: v for k, v in study.items() if k != "contained"}
-        joined |= {
-            "subject": reference("Patient", patient["id"]),
-            "basedOn": [reference("ServiceRequest", order["id"])],
-        }
-        entries.append(bundle.update(joined, study["meta"]["versionId"]))
-    mark = "+".join(f"{s['id']}.{s['meta']['versionId']}" for s in studies)
-    await journey.fhir.transaction(
-        bundle.transaction(entries, identifier(job_system("journey"), f"{row.id}:join:{mark}"))
-    )
-    now = journey.clock.now()
-    text = "Images joined to the order" if len(studies) == 1 else f"{len(studies)} image studies joined to the order"
-    await journey.database.write(lambda s: store.note(s, row.id, "scanned", now, text, mark=f"{row.id}:join:{mark}"))
-
-
-async def _tend_task(journey: Journey, row: CaseRow, facts: Facts) -> bool:
-    """Create the reading task when the case can be read, and end it when the case is."""
-    order, task = facts.order, facts.open_task
-    if order is None or facts.held:
-        return False
-    ended = "completed" if signed(facts) else "cancelled" if order.get("status") == "revoked" or facts.expired else ""
-    if ended:
-        if task is None:
-            return False
-        await journey.fhir.update({**task, "status": ended}, task["meta"]["versionId"])
-        return True
-    if facts.tasks or not ready_to_read(facts):
-        return False
-    due = reading_due(order, row.scanned_at or journey.clock.now(), _due_minutes(journey.settings))
-    made: Json = {
-        "resourceType": "Task",
-        "identifier": [identifier(job_system("journey"), f"read:{order['id']}")],
-        "status": "ready", "intent": "order", "code": concept(CS_TASK, "read", "Read the exam"),
-        "priority": order.get("priority", "routine"), "focus": reference("ServiceRequest", order["id"]),
-        "for": order["subject"], "authoredOn": journey.clock.now().isoformat(timespec="seconds"),
-        "restriction": {"period": {"end": due.isoformat(timespec="seconds")}},
-    }  # fmt: skip
-    await journey.fhir.create(made, {"identifier": f"{job_system('journey')}|read:{order['id']}"})
-    return True
-
-
-def _due_minutes(settings: JourneySettings) -> dict[str, float]:
-    urgent = settings.reading_due_urgent_min
-    return {
-        "stat": settings.reading_due_stat_min,
-        "asap": urgent,
-        "urgent": urgent,
-        "routine": settings.reading_due_routine_min,
-    }
-
-
-async def _put(journey: Journey, row: CaseRow, ask: Ask, mark: str, facts: Facts) -> bool:
-    """Put one question; False when it has to be put again later."""
-    now = journey.clock.now()
-    try:
-        if ask.name == "assign":
-            async with journey.roster:
-                outcome = await ask_room(journey.http, journey.fhir, ask, facts, row.id, mark, now)
-        else:
-            outcome = await ask_room(journey.http, journey.fhir, ask, facts, row.id, mark, now)
-    except Unavailable as error:
-        return await _silent(journey, row, ask, mark, facts, error)
-    except (Conflict, NotFound):
-        raise
-    except ArcuateError as error:
-        # The room refuses the question: asking again with the same facts would not help.
-        journey.log.warning("question refused", case=row.id, ask=ask.name, status=error.status)
-        sentence = f"{ask.name}: refused ({error.what})"
-    else:
-        sentence = outcome.sentence
-    waiting = ask.name == "assign" and sentence.lower().startswith("waiting")
-
-    def write(session: Session) -> None:
-        store.save_answer(session, row.id, ask.name, Answered(mark, now, given_up=waiting))
-        store.note(session, row.id, ask.name, now, sentence, mark=f"{row.id}:{ask.name}:{mark}:{sentence}")
-        if waiting:
-            store.wake(session, row.id, now, now + timedelta(seconds=_NO_READER_S), "reader")
-
-    await journey.database.write(write)
-    return not waiting
-
-
-async def _silent(journey: Journey, row: CaseRow, ask: Ask, mark: str, facts: Facts, error: Unavailable) -> bool:
-    """A room does not answer, or is still at work: come back later, and after the time limit go on without."""
-    now = journey.clock.now()
-    working = error.code == "incomplete"
-    asked = facts.answered.get(f"asked:{ask.name}")
-    first = asked.at if asked is not None and asked.fingerprint == mark else now
-    limit = float(getattr(journey.settings, ask.limit)) if ask.limit else 0.0
-    over = bool(ask.limit) and now >= first + timedelta(seconds=limit)
-    due = now + timedelta(seconds=error.retry_after_s if working else journey.settings.ask_again_s)
-
-    def write(session: Session) -> None:
-        store.save_answer(session, row.id, f"asked:{ask.name}", Answered(mark, first))
-        if over:
-            store.save_answer(session, row.id, ask.name, Answered(mark, now, given_up=True))
-        if over or not working:
-            store.note(session, row.id, ask.name, now, ask.silent, mark=f"{row.id}:{ask.name}:{mark}:silent")
-        elif ask.limit:
-            store.wake(session, row.id, now, first + timedelta(seconds=limit), f"limit:{ask.name}:{mark}")
-        store.wake(session, row.id, now, due, f"again:{ask.name}")
-
-    await journey.database.write(write)
-    before = facts.answered.get(ask.name)
-    return over and not (before is not None and before.given_up)
-
-
-async def timer(journey: Journey, job: Job) -> Callable[[Session], None]:
+async def timer(journey: Journey, job: Job) -> Apply:
     """Wake a case whose time has come."""
     now = journey.clock.now()
     return lambda session: store.wake(session, str(job.payload["case"]), now)
@@ -302,19 +158,59 @@ async def release(journey: Journey, case_id: str, by: str, reason: str) -> None:
         Conflict: Nothing is held there.
         BadInput: No reason is given.
     """
+
+    def change(row: CaseRow, studies: str) -> None:
+        row.released, row.set_aside = studies, ""
+
+    await _decide(journey, case_id, f"Released by {by}", reason, change)
+
+
+async def keep_out(journey: Journey, case_id: str, by: str, reason: str) -> None:
+    """Keep held images out of the case, which goes on without them; they come in by themselves once the identities agree.
+
+    Raises:
+        NotFound: No such case.
+        Conflict: Nothing is held there.
+        BadInput: No reason is given.
+    """
+
+    def change(row: CaseRow, studies: str) -> None:
+        row.set_aside = studies
+
+    await _decide(journey, case_id, f"Kept out by {by}", reason, change)
+
+
+async def _decide(
+    journey: Journey, case_id: str, who: str, reason: str, change: Callable[[CaseRow, str], None]
+) -> None:
     if not reason.strip():
-        raise BadInput("Held images are released only with a reason", where="reason")
+        raise BadInput("Held images are let in or kept out only with a reason", where="reason")
     now = journey.clock.now()
 
     def write(session: Session) -> None:
-        row = store.get_case(session, case_id)
-        if row is None:
-            raise NotFound("There is no such case", where=f"case {case_id}")
+        row = _known(session, case_id)
         if not row.held:
             raise Conflict("Nothing is held in this case", where=f"case {case_id}")
-        row.released = " ".join(store.links_of(session, case_id, "ImagingStudy"))
+        change(row, " ".join(store.links_of(session, case_id, "ImagingStudy")))
         session.add(row)
-        store.note(session, case_id, "released", now, f"Released by {by}: {reason}")
+        store.note(session, case_id, "released", now, f"{who}: {reason}")
         store.wake(session, case_id, now)
 
     await journey.database.write(write)
+
+
+async def look_again(journey: Journey, case_id: str) -> None:
+    """Have a case looked at now, whatever it waits for.
+
+    Raises:
+        NotFound: No such case.
+    """
+    now = journey.clock.now()
+    await journey.database.write(lambda s: store.wake(s, _known(s, case_id).id, now))
+
+
+def _known(session: Session, case_id: str) -> CaseRow:
+    row = store.get_case(session, case_id)
+    if row is None:
+        raise NotFound("There is no such case", where=f"case {case_id}")
+    return row

@@ -3,15 +3,21 @@
 import json
 import secrets
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from arcuate.journey.domain import Answered
 from arcuate.journey.table import as_mapping
-from arcuate.journey.tables import WORK, CaseRow, CursorRow, LinkRow, StepRow
+from arcuate.journey.tables import WORK, CaseRow, CursorRow, LinkRow, StepRow, TurnRow
+from arcuate.kernel.work import DISCARDED, PARKED, Later
 
-ADVANCE, TIMER = "advance", "timer"
+ADVANCE, TIMER, WATCH = "advance", "timer", "watch"
+ENDED = ("delivered", "cancelled", "expired")
+_STALE_S = 0.5
 
 
 def cursor(session: Session) -> int | None:
@@ -25,13 +31,16 @@ def save_cursor(session: Session, seq: int) -> None:
     session.merge(CursorRow(name="feed", seq=seq))
 
 
-def case_of_order(session: Session, order_id: str, accession: str | None, now: datetime) -> CaseRow:
-    """Return the case of an order: its own, the one that images of this accession began, or a new one."""
+def case_of_order(
+    session: Session, order_id: str, accession: str | None, uids: Iterable[str], now: datetime
+) -> CaseRow:
+    """Return the case of an order: its own, the one that its images began (by accession or study UID), or a new one."""
     row = session.exec(select(CaseRow).where(CaseRow.order_id == order_id)).first()
-    if row is None and accession:
-        row = session.exec(
-            select(CaseRow).where(CaseRow.accession == accession, col(CaseRow.order_id).is_(None))
-        ).first()
+    for waiting in _waiting_images(session, accession, uids):
+        if row is None:
+            row = waiting
+        elif waiting.id != row.id:
+            _absorb(session, row, waiting)
     if row is None:
         row = CaseRow(id=secrets.token_hex(8), since=now)
     row.order_id = order_id
@@ -42,32 +51,66 @@ def case_of_order(session: Session, order_id: str, accession: str | None, now: d
         row.accession = accession
     session.add(row)
     session.flush()
-    link(session, [f"ServiceRequest/{order_id}"], row.id)
+    link(session, [f"ServiceRequest/{order_id}", *map(uid_name, uids)], row.id)
     return row
 
 
-def case_of_accession(session: Session, accession: str, now: datetime) -> CaseRow:
-    """Return the case of an accession number, beginning one that waits for its order where there is none."""
-    row = session.exec(select(CaseRow).where(CaseRow.accession == accession)).first()
-    if row is None:
+def _waiting_images(session: Session, accession: str | None, uids: Iterable[str]) -> list[CaseRow]:
+    """Return the cases without an order that hold images of this accession number or these study UIDs."""
+    found = linked_cases(session, map(uid_name, uids))
+    same = col(CaseRow.accession) == accession if accession else sa.false()
+    return list(
+        session.exec(select(CaseRow).where(sa.or_(same, col(CaseRow.id).in_(found)), col(CaseRow.order_id).is_(None)))
+    )
+
+
+def _absorb(session: Session, row: CaseRow, other: CaseRow) -> None:
+    """Move what stands in a case of waiting images into the case of their order."""
+    moved = session.exec(select(LinkRow.reference).where(LinkRow.case_id == other.id)).all()
+    session.execute(sa.delete(LinkRow).where(col(LinkRow.case_id) == other.id))
+    session.execute(sa.update(StepRow).where(col(StepRow.case_id) == other.id).values(case_id=row.id))
+    session.delete(other)
+    session.flush()
+    link(session, moved, row.id)
+
+
+def case_of_images(
+    session: Session, reference: str, accession: str | None, uids: Iterable[str], now: datetime
+) -> set[str]:
+    """Return the case of images: by accession number, else by study UID, else the one that they have; begins one where there is none."""
+    row = session.exec(select(CaseRow).where(CaseRow.accession == accession)).first() if accession else None
+    found = {row.id} if row is not None and row.order_id else linked_cases(session, map(uid_name, uids))
+    found = found or ({row.id} if row is not None else linked_cases(session, [reference]))
+    if not found:
         row = CaseRow(id=secrets.token_hex(8), accession=accession, since=now)
         session.add(row)
         session.flush()
-    return row
+        found = {row.id}
+    for case_id in found:
+        link(session, [reference, *map(uid_name, uids)], case_id)
+    return found
+
+
+def uid_name(uid: str) -> str:
+    """Return how a study UID stands among the links."""
+    return f"uid:{uid}"
 
 
 def link(session: Session, references: Iterable[str], case_id: str) -> None:
-    """Remember that resources belong to a case."""
+    """Remember that resources belong to a case; they may belong to others as well."""
     for reference in references:
         session.merge(LinkRow(reference=reference, case_id=case_id))
 
 
-def linked_cases(session: Session, references: Iterable[str]) -> set[str]:
-    """Return the cases to which any of these resources belongs."""
+def linked_cases(session: Session, references: Iterable[str], *, open_only: bool = False) -> set[str]:
+    """Return the cases to which any of these resources belongs; with `open_only` those that are still under way."""
     wanted = list(references)
     if not wanted:
         return set()
-    return set(session.exec(select(LinkRow.case_id).where(col(LinkRow.reference).in_(wanted))).all())
+    query = select(LinkRow.case_id).where(col(LinkRow.reference).in_(wanted))
+    if open_only:
+        query = query.join(CaseRow, col(CaseRow.id) == col(LinkRow.case_id)).where(col(CaseRow.stage).not_in(ENDED))
+    return set(session.exec(query).all())
 
 
 def links_of(session: Session, case_id: str, resource_type: str) -> list[str]:
@@ -78,17 +121,8 @@ def links_of(session: Session, case_id: str, resource_type: str) -> list[str]:
     return [reference for reference in rows if reference.startswith(f"{resource_type}/")]
 
 
-def cases_of_patient(session: Session, patient_id: str) -> set[str]:
-    """Return the cases of a patient that are still under way."""
-    ended = ("delivered", "cancelled", "expired")
-    rows = session.exec(
-        select(CaseRow.id).where(CaseRow.patient_id == patient_id, col(CaseRow.stage).not_in(ended))
-    ).all()
-    return set(rows)
-
-
 def wake(session: Session, case_id: str, now: datetime, due: datetime | None = None, mark: str = "") -> None:
-    """Ask for a case to be looked at: now, or at a later time."""
+    """Ask for a case to be looked at: now, or at a later time (once a mark and time)."""
     if due is None:
         if not WORK.has_ready(session, ADVANCE, f"case:{case_id}", now):
             WORK.enqueue(session, ADVANCE, now=now, keys=[f"case:{case_id}"], payload={"case": case_id})
@@ -102,6 +136,60 @@ def answers(row: CaseRow) -> dict[str, Answered]:
     """Return what the rooms have answered for a case."""
     found = json.loads(row.answers)
     return {n: Answered(a["fingerprint"], datetime.fromisoformat(a["at"]), a["given_up"]) for n, a in found.items()}
+
+
+def fence(session: Session, case_id: str, version: int) -> None:
+    """Count one more write of a worker to a case.
+
+    Raises:
+        Later: Another worker has written since this version was read: what this one knows is out of date.
+    """
+    changed = session.execute(
+        sa.update(CaseRow)
+        .where(col(CaseRow.id) == case_id, col(CaseRow.version) == version)
+        .values(version=version + 1)
+        .execution_options(synchronize_session=False)
+    )
+    if changed.rowcount != 1:  # type: ignore[attr-defined]
+        raise Later(_STALE_S, "another worker has brought this case forward")
+
+
+def take_over(session: Session, case_id: str) -> None:
+    """Make every version that another worker has read of a case out of date."""
+    session.execute(
+        sa.update(CaseRow)
+        .where(col(CaseRow.id) == case_id)
+        .values(version=col(CaseRow.version) + 1)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def take_turn(session: Session, name: str, holder: str, now: datetime, seconds: float) -> bool:
+    """Take or keep the turn for something that one replica at a time does; False while another one has it."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    until = now + timedelta(seconds=seconds)
+    table: Any = TurnRow.__table__  # type: ignore[attr-defined]
+    statement = (
+        insert(table)
+        .values(name=name, holder=holder, until=until)
+        .on_conflict_do_update(
+            index_elements=["name"], set_={"holder": holder, "until": until},
+            where=sa.or_(table.c.until <= now, table.c.holder == holder),
+        )
+        .returning(table.c.holder)
+    )  # fmt: skip
+    return session.execute(statement).scalar_one_or_none() is not None
+
+
+def has_turn(session: Session, name: str, holder: str) -> bool:
+    """Say whether it still is this one's turn, and keep it so until the transaction ends."""
+    row = session.exec(select(TurnRow).where(TurnRow.name == name).with_for_update()).first()
+    return row is not None and row.holder == holder
+
+
+def end_turn(session: Session, name: str, holder: str) -> None:
+    """Give a turn back."""
+    session.execute(sa.delete(TurnRow).where(col(TurnRow.name) == name, col(TurnRow.holder) == holder))
 
 
 def save_answer(session: Session, case_id: str, name: str, answer: Answered) -> None:
@@ -156,7 +244,20 @@ def steps(session: Session, case_ids: Iterable[str]) -> dict[str, list[StepRow]]
     return found
 
 
-def stuck(session: Session, before: datetime) -> list[CaseRow]:
-    """Return cases that have stood in a stage since before a time and wait for something, oldest first."""
-    query = select(CaseRow).where(CaseRow.since < before, col(CaseRow.waits_for) != "").order_by(col(CaseRow.since))
-    return list(session.exec(query).all())
+def forgive(session: Session, case_id: str) -> None:
+    """Set aside what failed for a case: it was brought forward since."""
+    jobs, keys = WORK.jobs, WORK.keys
+    of_case = sa.select(keys.c.job_id).where(keys.c.key == f"case:{case_id}")
+    session.execute(
+        sa.update(jobs)
+        .where(jobs.c.state == PARKED, jobs.c.id.in_(of_case))
+        .values(state=DISCARDED, reason="done by a later try")
+    )
+
+
+def overdue(session: Session, now: datetime, most: int) -> tuple[list[CaseRow], int]:
+    """Return cases that stand in their stage for longer than they may or that a person must look at, oldest first, and how many."""
+    late = sa.or_(col(CaseRow.due) < now, col(CaseRow.held) != "")
+    total = session.exec(select(sa.func.count()).select_from(CaseRow).where(late)).one()
+    rows = session.exec(select(CaseRow).where(late).order_by(col(CaseRow.since)).limit(most)).all()
+    return list(rows), total

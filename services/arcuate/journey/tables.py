@@ -14,7 +14,15 @@ class Base(SQLModel, registry=registry()):
 
 
 class CaseRow(Base, table=True):
-    """One case: an order, or images that wait for theirs."""
+    """One case: an order, or images that wait for theirs.
+
+    Attributes:
+        held: Why a person must look first.
+        released: Studies that a person has let in; `set_aside` those that a person has kept out.
+        read_with: The images (`id:instances`) that stood there when the report was signed; None until then.
+        due: Until when the case may stand in its stage.
+        version: Counts what workers have written; who has read an older one may write nothing more.
+    """
 
     __tablename__ = "journey_case"
     id: str = Field(primary_key=True)
@@ -29,6 +37,10 @@ class CaseRow(Base, table=True):
     released: str = ""
     scanned_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     missed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    set_aside: str = ""
+    read_with: str | None = None
+    due: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
+    version: int = 0
 
 
 class StepRow(Base, table=True):
@@ -46,11 +58,11 @@ class StepRow(Base, table=True):
 
 
 class LinkRow(Base, table=True):
-    """Which case a resource belongs to."""
+    """Which cases a resource belongs to: one report can answer several orders, one patient can have several cases."""
 
-    __tablename__ = "link"
+    __tablename__ = "case_link"
     reference: str = Field(primary_key=True)
-    case_id: str = Field(foreign_key="journey_case.id", index=True)
+    case_id: str = Field(foreign_key="journey_case.id", primary_key=True, index=True)
 
 
 class CursorRow(Base, table=True):
@@ -59,6 +71,36 @@ class CursorRow(Base, table=True):
     __tablename__ = "cursor"
     name: str = Field(primary_key=True)
     seq: int
+
+
+class TurnRow(Base, table=True):
+    """What one replica at a time does (follow the feed, ask for readers), and until when it is whose turn."""
+
+    __tablename__ = "turn"
+    name: str = Field(primary_key=True)
+    holder: str
+    until: datetime = Field(sa_type=UtcDateTime)
+
+
+class AlertRow(Base, table=True):
+    """One thing that failed: told once, and once more when it has recovered.
+
+    Attributes:
+        open_name: The name until it has recovered, then None: a thing is open once.
+        failures: How often it failed again meanwhile.
+    """
+
+    __tablename__ = "alert"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    kind: str
+    open_name: str | None = Field(default=None, unique=True)
+    cause: str
+    since: datetime = Field(sa_type=UtcDateTime)
+    told: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    well_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    recovered: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
+    failures: int = 1
 
 
 WORK = WorkTable(Base.metadata)
