@@ -142,7 +142,7 @@ def quantify(
     ] = None,
 ) -> None:
     """Measure a T1-weighted head: volumes as table and JSON; DICOM SEG and SR and a QC picture, or a label map."""
-    from arcuate.programs import quantify_path
+    from arcuate.measuring import quantify_path
 
     asyncio.run(quantify_path(path, out, console))
 

@@ -5,7 +5,6 @@ import contextlib
 import errno
 import signal
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import timedelta
 from importlib import import_module
@@ -13,11 +12,8 @@ from pathlib import Path
 
 import uvicorn
 from pydantic_settings import BaseSettings
-from rich.console import Console
 
 from arcuate.house import ISSUER, ROOMS, House, HouseSettings, database_of, open_house, wait_until_ready
-from arcuate.imaging.oip_client import OipClient
-from arcuate.imaging.quantify import quantify
 from arcuate.kernel.auth import Principal, Role, tokens
 from arcuate.kernel.auth.roles import PEOPLE
 from arcuate.kernel.clock import Clock, SystemClock
@@ -198,35 +194,6 @@ def journal_export(settings: HouseSettings, folder: Path) -> int:
     _existing(settings)
     with contextlib.closing(database_of("gateway", settings)) as database:
         return journal.export(database, folder)
-
-
-@contextlib.asynccontextmanager
-async def networks() -> AsyncIterator[OipClient]:
-    """Run the inference room for one command, as the house runs it, and yield a client to its networks."""
-    with tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
-        settings = HouseSettings(data_dir=Path(folder))
-        async with open_house(settings, SiteSettings(time_zone="UTC"), rooms=["access", "inference"]) as house:
-            await wait_until_ready(house)
-            yield OipClient(house.contexts["inference"].http)
-
-
-async def quantify_path(path: Path, out: Path | None, console: Console) -> None:
-    """Measure a folder or file with the engine of this installation, print the volumes and write the results."""
-    configure_logging("ERROR", "console")
-    folder = out or Path(f"{path.resolve().name.removesuffix('.gz').removesuffix('.nii')}-arcuate")
-    async with networks() as infer:
-        with console.status("Measuring (about half a minute on two cores)"):
-            result = await quantify(path, folder, HouseSettings().models_dir, infer)
-    console.print(result.table())
-    for line in (
-        *result.measurement.warnings,
-        *(f"not measured: {code}: {why}" for code, why in result.measurement.absent.items()),
-    ):
-        console.print(line)
-    if result.dropped:
-        console.print(f"Left out of SEG and SR because the source's value is illegal: {', '.join(result.dropped)}")
-    for kind, file in result.files.items():
-        console.print(f"{kind:14} {file}")
 
 
 def all_settings() -> Iterator[tuple[str, list[SettingLine]]]:

@@ -65,7 +65,7 @@ def evaluate_model(name: str, source: Path | None, seed: int, say: Say) -> None:
 
 async def _evaluate_network(source: Path, models: Path, say: Say) -> None:
     from arcuate.imaging import evaluation
-    from arcuate.programs import networks
+    from arcuate.measuring import networks
 
     async with networks() as infer:
         scores = await evaluation.evaluate(source, infer, models, say)
