@@ -32,6 +32,9 @@ async def look_up(
     people = _People(fhir, {patient["id"]: patient for patient in patients})
     await people.follow(patient["id"] for patient in patients)
     await people.follow(_subjects(resources))
+    if patients and needs.of_patients:
+        theirs = await asyncio.gather(*(_of(fhir, kind, patients) for kind in needs.of_patients))
+        resources |= dict(zip(needs.of_patients, theirs, strict=True))
     literal = {one: patient for patient in patients for one in tokens(patient) if one in needs.patients}
     standing = Standing(
         {one: people.who_counts(patient) for one, patient in literal.items()}, literal, people.successors(), resources, cancels,
@@ -52,6 +55,11 @@ async def _search(fhir: FhirClient, kind: str, wanted: Sequence[str]) -> list[Js
             if resource.get("resourceType") == kind:
                 found.setdefault(resource["id"], resource)
     return list(found.values())
+
+
+async def _of(fhir: FhirClient, kind: str, patients: Sequence[Json]) -> list[Json]:
+    """All resources of a type that belong to these patients, or to whom they were merged with."""
+    return await fhir.search(kind, {"patient": ",".join(f"Patient/{one['id']}" for one in patients)})
 
 
 def _escaped(token: str) -> str:

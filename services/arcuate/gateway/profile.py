@@ -16,7 +16,7 @@ from arcuate.kernel.hl7v2.message import Message, Part, Segment
 
 _PATH = re.compile(r"([A-Z][A-Z0-9]{2})-(\d+)(?:\.(\d+))?\Z")
 _LISTS = ("accession", "study_uid", "placer", "filler", "start", "priority", "booking_start", "booking_end")
-_MAPS = ("order_control", "order_status", "exam_status", "result_status", "observation_status")
+_MAPS = ("order_control", "order_status", "exam_status", "result_status", "observation_status", "document_status")
 _FOLDED = ("booking_status", "priority_map")
 
 
@@ -110,6 +110,10 @@ class Profile:
         """Return the text of `find`, or the empty string."""
         found = self.find(what, segments)
         return found[0] if found else ""
+
+    def values(self, what: str, segments: list[Segment]) -> list[str]:
+        """Return the believed values of `what`, best place first."""
+        return [found[0] for source in self.sources[what] if (found := source.find(segments))]
 
     def translate(self, table: str, code: str) -> str | None:
         """Return what a code means; None when the profile does not know it."""

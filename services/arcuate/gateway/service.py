@@ -13,6 +13,7 @@ from arcuate.gateway import lookups, spool, store
 from arcuate.gateway.domain import State
 from arcuate.gateway.mapping import plan
 from arcuate.gateway.mapping.model import ContentFault, Mapped, Wait, WaitKind
+from arcuate.gateway.mapping.mrg import merge_mark
 from arcuate.gateway.mapping.plan import Context, Needs
 from arcuate.gateway.outgoing import queue
 from arcuate.gateway.profile import Profiles
@@ -105,6 +106,8 @@ class Gateway:
         orders = needs.others.get("ServiceRequest", [])
         keys = [f"{context.sender.authority}|{one}" for one in needs.others.get("Appointment", [])]
         keys += [f"report|{context.sender.authority}|{one}" for one in needs.others.get("DiagnosticReport", [])]
+        keys += [f"visit|{context.sender.authority}|{one}" for one in needs.others.get("Encounter", [])]
+        keys += [merge_mark(one) for one in needs.patients]
         now = self.clock.now()
         cancels, marks = await self.database.read(lambda s: (store.cancels(s, orders, now), store.marks(s, keys)))
         return await lookups.look_up(self.fhir, needs, cancels, marks)

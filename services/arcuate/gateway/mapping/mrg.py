@@ -1,13 +1,16 @@
-"""ADT^A40: MRG to Patient.link (HL7 has no table for it). The survivor stands in PID-3, who is merged away in MRG-1.
+"""ADT^A40, A37, A47: merging, taking a merge back, changing a number (HL7 has no table for them).
 
-Both records stay; the loser is marked and linked, and searches follow the link. Undoing it is removing the link.
+A merge: the survivor stands in PID-3, who is merged away in MRG-1. Both records stay; the loser is marked and linked, and searches
+follow the link. What comes under the loser's number afterwards is written to the loser's record, so undoing a merge is removing the
+link: every number has its own back.
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from arcuate.gateway.mapping import pid as pids
 from arcuate.gateway.mapping.datatypes import Sender
-from arcuate.gateway.mapping.model import ContentFault, Mapped, Standing, token, with_identifiers
+from arcuate.gateway.mapping.model import ContentFault, Mapped, Standing, token, tokens, with_identifiers
 from arcuate.gateway.mapping.pid import Person
 from arcuate.gateway.profile import Profile
 from arcuate.kernel import codes
@@ -45,7 +48,9 @@ def keys_of(mrg: Segment, profile: Profile, sender: Sender) -> list[Json]:
     return []
 
 
-def apply(pid: Segment, mrg: Segment, profile: Profile, sender: Sender, standing: Standing) -> Mapped:
+def apply(
+    pid: Segment, mrg: Segment, profile: Profile, sender: Sender, standing: Standing, received: datetime
+) -> Mapped:
     """Return one merge. A repeated one changes nothing.
 
     Raises:
@@ -62,7 +67,13 @@ def apply(pid: Segment, mrg: Segment, profile: Profile, sender: Sender, standing
         return Mapped(survivor.entries, survivor.made, note="The two were merged already")
     gone = _gone(loser, losers, mrg, survivor)
     entry = bundle.update(gone, version_of(loser)) if loser else bundle.create(gone, {"identifier": token(losers[0])})
-    return Mapped(_linked(survivor, entry, loser), [*survivor.made, "patient merged"])
+    marks = {merge_mark(token(losers[0])): received}
+    return Mapped(_linked(survivor, entry, loser), [*survivor.made, "patient merged"], marks=marks)
+
+
+def merge_mark(loser: str) -> str:
+    """Return the key under which the time of a merge is kept, by the loser's number."""
+    return f"merged|{loser}"
 
 
 def _survivor(
@@ -103,3 +114,99 @@ def _linked(survivor: Person, gone: Entry, loser: Json | None) -> list[Entry]:
     current = survivor.current or {}
     changed = {**current, "link": [*current.get("link", []), link]}
     return [bundle.update(changed, version_of(current)), gone]
+
+
+def undo(message: Message, profile: Profile, sender: Sender, standing: Standing) -> Mapped:
+    """Return the undoing of a merge (A37: two PID, in whichever order). What was never merged stays as it is.
+
+    Raises:
+        ContentFault: There are not two patients, or one of them is not known.
+    """
+    found = [_literal(pid, profile, sender, standing) for pid in message.all("PID")]
+    if len(found) != 2:
+        raise ContentFault("no merge", "Taking a merge back needs two PID", "PID", "100")
+    for loser, survivor in (found, found[::-1]):
+        if any(_points_at(link, "replaced-by", survivor) for link in loser.get("link", [])):
+            return Mapped(
+                [_unlinked(loser, survivor, active=True), _unlinked(survivor, loser)], ["merge taken back"],
+                note=_written_since(loser, survivor, standing),
+            )  # fmt: skip
+    return Mapped(note="The two were not merged", stale=True)
+
+
+def _literal(pid: Segment, profile: Profile, sender: Sender, standing: Standing) -> Json:
+    keys = pids.keys_of(pid, profile, sender)
+    found = next((standing.literal[token(key)] for key in keys if token(key) in standing.literal), None)
+    if found is None:
+        raise ContentFault("unknown patient", "A patient of the merge is not known here", "PID-3", "204")
+    return found
+
+
+def _points_at(link: Json, kind: str, patient: Json) -> bool:
+    return link.get("type") == kind and (link.get("other") or {}).get("reference") == f"Patient/{patient['id']}"
+
+
+def _unlinked(patient: Json, other: Json, *, active: bool | None = None) -> Entry:
+    kept = [
+        link
+        for link in patient.get("link", [])
+        if (link.get("other") or {}).get("reference") != f"Patient/{other['id']}"
+    ]
+    made = {**patient, "link": kept}
+    if not kept:
+        del made["link"]
+    if active is not None:
+        made["active"] = active
+    return bundle.update(made, version_of(patient))
+
+
+def _written_since(loser: Json, survivor: Json, standing: Standing) -> str:
+    """A person must look at orders that came under the survivor's number while the two were one (row 024)."""
+    times = [at for one in tokens(loser) if (at := standing.marks.get(merge_mark(one)))]
+    merged = max(times).isoformat(timespec="milliseconds") if times else ""
+    mine = [
+        one for one in standing.resources.get("ServiceRequest", ())
+        if (one.get("subject") or {}).get("reference") == f"Patient/{survivor['id']}" and _changed(one) > merged
+    ]  # fmt: skip
+    if not mine:
+        return ""
+    named = ", ".join(filter(None, (codes.accession_of(one) for one in mine))) or str(len(mine))
+    return f"Look at the orders that were written for the survivor since the merge: {named}"
+
+
+def _changed(resource: Json) -> str:
+    """Instant of the last change in UTC, comparable as text."""
+    text = str((resource.get("meta") or {}).get("lastUpdated", ""))
+    return datetime.fromisoformat(text).astimezone(UTC).isoformat(timespec="milliseconds") if text else ""
+
+
+def renumber(pid: Segment, mrg: Segment, profile: Profile, sender: Sender, standing: Standing) -> Mapped:
+    """Return a change of number (A47): the patient of MRG-1 is known under PID-3 from now on; the old number still finds them.
+
+    Raises:
+        ContentFault: Into itself (205), without a number, or the new number is somebody else's.
+    """
+    new, old = pids.keys_of(pid, profile, sender), keys_of(mrg, profile, sender)
+    if not old or not new:
+        raise ContentFault("no patient", "MRG-1 or PID-3 names no patient", "MRG-1" if new else "PID-3", "101")
+    if token(new[0]) == token(old[0]):
+        raise ContentFault("merge into itself", "MRG-1 matches PID-3", "MRG-1", "205")
+    current = next((standing.literal[token(key)] for key in old if token(key) in standing.literal), None)
+    other = next((standing.literal[token(key)] for key in new if token(key) in standing.literal), None)
+    if current is not None and other is not None and current["id"] != other["id"]:
+        raise ContentFault(
+            "identity conflict",
+            "The new number belongs to another patient; a merge is meant, or a person must look",
+            "PID-3",
+            "204",
+        )
+    current = current or other
+    made = pids.patient(current or {}, pid, profile, sender)
+    retired = {token(one) for one in old}
+    kept = with_identifiers(made["identifier"], old)
+    made["identifier"] = [{**one, "use": "old"} if token(one) in retired else one for one in kept]
+    if made == current:
+        return Mapped(note="The number was changed already")
+    if current is None:
+        return Mapped([bundle.create(made, {"identifier": token(new[0])})], ["patient new"])
+    return Mapped([bundle.update(made, version_of(current))], ["number changed"])

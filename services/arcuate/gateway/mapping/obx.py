@@ -31,7 +31,7 @@ class Result:
 
 def read(segments: Sequence[Segment], profile: Profile) -> Result:
     """Sort OBX into narrative, discrete values and documents; deleted lines (OBX-11 D) are left out."""
-    lines: list[str] = []
+    blocks: list[tuple[str, list[str]]] = []
     conclusion: list[str] = []
     values: list[Segment] = []
     documents: list[Json] = []
@@ -47,10 +47,29 @@ def read(segments: Sequence[Segment], profile: Profile) -> Result:
             documents += _pointer(obx[5])
         elif kind in _TEXT:
             found = text_lines(obx[5])
-            lines += found
+            label = datatypes.one_line(obx[3].component(2))
+            if not blocks or blocks[-1][0] != label:
+                blocks.append((label, []))
+            blocks[-1][1].extend(found)
             if _is_impression(obx):
                 conclusion += found
-    return Result(_joined(lines), _joined(conclusion), values, documents)
+    return Result(_joined(_labelled(blocks)), _joined(conclusion), values, documents)
+
+
+def _labelled(blocks: Sequence[tuple[str, list[str]]]) -> list[str]:
+    """Lines of all blocks; where they answer different questions (OBX-3), each says which, unless its text does so itself."""
+    if len({label for label, _ in blocks if label}) < 2:
+        return [line for _, block in blocks for line in block]
+    lines: list[str] = []
+    for label, block in blocks:
+        first = next((line for line in block if line.strip()), "")
+        if not label or first.strip().casefold().startswith(label.casefold()):
+            lines += block
+        elif len(block) == 1:
+            lines.append(f"{label}: {first.strip()}")
+        else:
+            lines += [f"{label}:", *block]
+    return lines
 
 
 def text_lines(field: Field) -> list[str]:

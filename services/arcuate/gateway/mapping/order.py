@@ -259,7 +259,9 @@ def _details(made: Json, change: Change, profile: Profile, sender: Sender) -> No
         made["code"] = code
     if _is_imaging(group, change.numbers):
         made["category"] = [codes.IMAGING_CATEGORY]
-    priority = profile.translate("priority_map", profile.value("priority", segments))
+    # A word that the profile does not know must not hide a STAT that stands in another place.
+    said = (profile.translate("priority_map", value) for value in profile.values("priority", segments))
+    priority = next((one for one in said if one), None)
     if priority:
         made["priority"] = priority
     reasons = _reasons(group, sender)

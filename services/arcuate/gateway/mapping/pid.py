@@ -23,11 +23,13 @@ class Person:
         reference: For other entries.
         current: What stands in the record, None for a new one.
         entry: The change, None when there is none.
+        number: Token of the number under which the message names the patient.
     """
 
     reference: Json
     current: Json | None
     entry: Entry | None
+    number: str = ""
 
     @property
     def made(self) -> list[str]:
@@ -93,23 +95,42 @@ def person(pid: Segment, profile: Profile, sender: Sender, standing: Standing, *
     empty; if name and birth date both disagree with what stands there, it is refused.
     """
     keys = keys_of(pid, profile, sender)
-    current = resolve(keys, standing)
-    if current is None:
+    who_counts = resolve(keys, standing)
+    if who_counts is None:
         entry = bundle.create(patient({}, pid, profile, sender), {"identifier": token(keys[0])})
-        return Person(entry.reference, None, entry)
+        return Person(entry.reference, None, entry, token(keys[0]))
+    # What comes under a number that was merged away stays with the record of that number: searches follow the merge, and undoing it
+    # gives the number its own back (row 024).
+    current = _own(keys, who_counts, standing)
     if registration:
-        # News of a number that was merged away belong to its own record: the survivor is not changed by them.
-        current = standing.literal.get(token(keys[0]), current)
         changed = patient(current, pid, profile, sender)
     else:
         stated = patient({}, pid, profile, sender)
-        if differs(current, stated):
+        if differs(current, stated) and differs(who_counts, stated):
             raise identity_conflict("Name and birth date both disagree with the patient of this number", "PID-5")
         changed = _filled(current, stated)
+    changed = _without_others_numbers(changed, current, standing)
     reference = codes.reference("Patient", current["id"])
     if changed == current:
-        return Person(reference, current, None)
-    return Person(reference, current, bundle.update(changed, version_of(current)))
+        return Person(reference, current, None, token(keys[0]))
+    return Person(reference, current, bundle.update(changed, version_of(current)), token(keys[0]))
+
+
+def _own(keys: list[Json], who_counts: Json, standing: Standing) -> Json:
+    """Return the record that carries the number: the one who counts where any of the numbers is theirs, else the one merged away."""
+    found = [standing.literal[token(key)] for key in keys if token(key) in standing.literal]
+    if not found or any(one["id"] == who_counts["id"] for one in found):
+        return who_counts
+    return found[0]
+
+
+def _without_others_numbers(changed: Json, current: Json, standing: Standing) -> Json:
+    """A number that another record carries (one was merged into the other) stays with that record alone."""
+    others = {one for one, patient in standing.literal.items() if patient["id"] != current["id"]}
+    kept = [
+        one for one in changed.get("identifier", []) if token(one) not in others or one in current.get("identifier", [])
+    ]
+    return changed if len(kept) == len(changed.get("identifier", [])) else {**changed, "identifier": kept}
 
 
 def patient(current: Json, pid: Segment, profile: Profile, sender: Sender) -> Json:

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from arcuate.gateway.mapping import datatypes, mrg, order, pid, pv1, report, sch
+from arcuate.gateway.mapping import al1, datatypes, mrg, order, pid, pv1, report, sch
 from arcuate.gateway.mapping.datatypes import Sender
 from arcuate.gateway.mapping.groups import PatientGroup, patient_groups
 from arcuate.gateway.mapping.model import ContentFault, Mapped, Standing, identity_conflict, token
@@ -46,6 +46,7 @@ class Context:
     sender: Sender
     event: str
     at: datetime
+    received: datetime
 
     @classmethod
     def of(cls, message: Message, profile: Profile, site: ZoneInfo, received: datetime) -> "Context":
@@ -57,7 +58,7 @@ class Context:
             sent = timestamps.parse(message.value("MSH-7"), sender.zone).instant
         except BadInput:
             sent = None
-        return cls(message, profile, sender, message_type(message)[1], sent or received)
+        return cls(message, profile, sender, message_type(message)[1], sent or received, received)
 
 
 def message_type(message: Message) -> tuple[str, str]:
@@ -68,9 +69,13 @@ def message_type(message: Message) -> tuple[str, str]:
 
 @dataclass
 class Needs:
-    """Identifier tokens to look up: patients one by one (a merged one answers for its number), the others by type."""
+    """Identifier tokens to look up: patients one by one (a merged one answers for its number), the others by type.
+
+    `of_patients` are types of which all that belongs to these patients is wanted.
+    """
 
     patients: list[str] = field(default_factory=list)
+    of_patients: list[str] = field(default_factory=list)
     others: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, resource_type: str, wanted: Sequence[str]) -> None:
@@ -93,11 +98,19 @@ def needs(use: str, context: Context) -> Needs:
     message, profile, sender = context.message, context.profile, context.sender
     for segment in message.all("PID"):
         found.add_patients(pid.keys_of(segment, profile, sender))
-    for segment in message.all("MRG") if use == "merge" else []:
+    for segment in message.all("MRG") if use in ("merge", "renumber") else []:
         found.add_patients(mrg.keys_of(segment, profile, sender))
     for segment in message.all("PV1"):
         visit = pv1.number(segment, sender)
         found.add("Encounter", [token(visit)] if visit else [])
+    if use in ("registration", "order"):
+        found.of_patients += al1.wanted(_statements(message, use))
+    if use == "unmerge":
+        found.of_patients.append("ServiceRequest")
+    if use == "document":
+        for numbers in report.document_numbers(message, profile, sender):
+            found.add("ServiceRequest", numbers.tokens)
+            found.add("DiagnosticReport", _own(numbers, use, sender))
     if use in ("order", "report"):
         for group in (one for patient in patient_groups(message) for one in patient.orders):
             numbers = order.numbers(group.segments, profile, sender)
@@ -109,6 +122,15 @@ def needs(use: str, context: Context) -> Needs:
         found.add("ServiceRequest", booking.orders)
         found.add("Location", [token(place["identifier"][0]) for place in sch.places(booking, sender)])
     return found
+
+
+def _statements(message: Message, use: str) -> list[Segment]:
+    """AL1, IAM and DG1 that speak of the patient: DG1 of an order is its indication."""
+    return [
+        segment
+        for segment in message
+        if segment.id in ("AL1", "IAM") or (segment.id == "DG1" and use == "registration")
+    ]
 
 
 def _own(numbers: order.Numbers, use: str, sender: Sender) -> list[str]:
@@ -131,7 +153,15 @@ def apply(use: str, context: Context, standing: Standing) -> tuple[Mapped, list[
             return _registration(context, standing), []
         case "merge":
             pairs = mrg.pairs(context.message)
-            return _together([mrg.apply(*pair, context.profile, context.sender, standing) for pair in pairs]), []
+            merged = [mrg.apply(*pair, context.profile, context.sender, standing, context.received) for pair in pairs]
+            return _together(merged), []
+        case "renumber":
+            pairs = mrg.pairs(context.message)
+            return _together([mrg.renumber(*pair, context.profile, context.sender, standing) for pair in pairs]), []
+        case "unmerge":
+            return mrg.undo(context.message, context.profile, context.sender, standing), []
+        case "document":
+            return _document(context, standing), []
         case "order":
             return _orders(context, standing), []
         case "booking":
@@ -164,11 +194,14 @@ def _together(parts: Sequence[Mapped]) -> Mapped:
 
 
 def _registration(context: Context, standing: Standing) -> Mapped:
-    group = patient_groups(context.message)[0]
+    group, table = patient_groups(context.message)[0], events()
     who = pid.person(_pid(group), context.profile, context.sender, standing, registration=True)
-    status = events()["visit"].get(context.event, "")
-    _, visit = pv1.encounter(group.first("PV1"), who, context.sender, standing, status)
-    return Mapped([*who.entries, *visit], [*who.made, *(["visit"] if visit else [])])
+    parts = [Mapped(who.entries, who.made)]
+    if context.event not in table["person"]["events"]:
+        status = table["visit"].get(context.event, "")
+        parts.append(pv1.change(group.first("PV1"), who, context.sender, standing, status, context.at))
+    parts.append(al1.apply(_statements(context.message, "registration"), who, context.sender, standing))
+    return _together(parts)
 
 
 def _orders(context: Context, standing: Standing) -> Mapped:
@@ -188,7 +221,19 @@ def _orders(context: Context, standing: Standing) -> Mapped:
     parts = [order.apply(change, who, visit, profile, sender, standing, taken) for change in changes]
     if not any(part.entries for part in parts):
         return _together(parts)  # a cancellation of what is not known makes nobody known either
-    return _together([Mapped([*who.entries, *visited], who.made), *parts])
+    said = al1.apply(_statements(context.message, "order"), who, sender, standing)
+    return _together([Mapped([*who.entries, *visited], who.made), *parts, said])
+
+
+def _document(context: Context, standing: Standing) -> Mapped:
+    profile, sender = context.profile, context.sender
+    group = patient_groups(context.message)[0]
+    statement = report.read_document(context.message, profile, sender)
+    if statement is None:
+        return Mapped(stale=True, note="A document without the number of an order")
+    who = pid.person(_pid(group), profile, sender, standing, registration=False)
+    part = report.apply(statement, who, profile, sender, standing, context.at)
+    return _together([Mapped(who.entries, who.made), part]) if part.entries else part
 
 
 def _booking(context: Context, standing: Standing) -> Mapped:

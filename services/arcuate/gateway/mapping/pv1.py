@@ -1,8 +1,10 @@
 """PV1 to Encounter (segments/PV1__Encounter.csv). A visit without a number has no identity and is not kept."""
 
+from datetime import datetime
+
 from arcuate.gateway.mapping import datatypes, terms
 from arcuate.gateway.mapping.datatypes import Sender
-from arcuate.gateway.mapping.model import Standing, token, with_identifiers
+from arcuate.gateway.mapping.model import Mapped, Standing, token, with_identifiers
 from arcuate.gateway.mapping.pid import Person
 from arcuate.kernel import codes
 from arcuate.kernel.errors import Json
@@ -46,16 +48,35 @@ def encounter(
     return reference, [] if made == current else [bundle.update(made, version_of(current))]
 
 
+def change(
+    pv1: Segment | None, person: Person, sender: Sender, standing: Standing, status: str, message_at: datetime
+) -> Mapped:
+    """Return what an event does to the visit; an event that is older than the last one applied changes nothing."""
+    visit = number(pv1, sender)
+    if visit is None:
+        return Mapped()
+    mark = f"visit|{sender.authority}|{token(visit)}"
+    if (newest := standing.marks.get(mark)) and newest > message_at:
+        return Mapped(note="A newer event of this visit has been applied already")
+    _, entries = encounter(pv1, person, sender, standing, status)
+    return Mapped(entries, ["visit"] if entries else [], marks={mark: message_at})
+
+
 def _encounter(current: Json, pv1: Segment, visit: Json, person: Person, sender: Sender, status: str) -> Json:
     made: Json = {"resourceType": "Encounter", **current}
     made["identifier"] = with_identifiers(current.get("identifier", []), [visit])
-    ended = datatypes.ts(pv1[45].value, sender, "PV1-45")
-    made["status"] = "finished" if ended else status or current.get("status") or _status(pv1)
+    reopened = status == "reopened"
+    status = "in-progress" if reopened else status
+    ended = None if reopened else datatypes.ts(pv1[45].value, sender, "PV1-45")
+    made["status"] = "finished" if ended and status != "cancelled" else status or current.get("status") or _status(pv1)
     made["class"] = _class(pv1) or current.get("class") or _coding("AMB", "ambulatory")
     made["subject"] = current.get("subject") or person.reference
     begun = datatypes.ts(pv1[44].value, sender, "PV1-44")
     period = dict(current.get("period", {}))
+    if reopened or pv1[45].null:
+        period.pop("end", None)
     period |= {name: moment.fhir for name, moment in (("start", begun), ("end", ended)) if moment}
+    made.pop("period", None)
     if period:
         made["period"] = period
     place = datatypes.pl(pv1[3], sender)

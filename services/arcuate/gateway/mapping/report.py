@@ -1,4 +1,4 @@
-"""ORU^R01 to DiagnosticReport and Observation (segments/OBR__DiagnosticReport.csv, OBX__Observation.csv).
+"""ORU^R01 and MDM to DiagnosticReport and Observation (segments/OBR__DiagnosticReport.csv, OBX__Observation.csv).
 
 One report a filler number; several OBR of which only one carries content are one report on several orders (row 027). A report whose
 order is not known waits (row 028). A preliminary text that comes after the signed one changes nothing.
@@ -11,7 +11,7 @@ from datetime import datetime
 
 from arcuate.gateway.mapping import datatypes, obx, order, terms
 from arcuate.gateway.mapping.datatypes import Sender
-from arcuate.gateway.mapping.groups import Group
+from arcuate.gateway.mapping.groups import Group, patient_groups
 from arcuate.gateway.mapping.model import (
     ContentFault,
     Mapped,
@@ -30,7 +30,7 @@ from arcuate.kernel.errors import Json
 from arcuate.kernel.fhir import bundle
 from arcuate.kernel.fhir.bundle import Entry
 from arcuate.kernel.fhir.client import version_of
-from arcuate.kernel.hl7v2.message import Segment
+from arcuate.kernel.hl7v2.message import Message, Segment
 
 SIGNED = ("final", "amended", "corrected", "appended")
 _UNSIGNED = ("registered", "partial", "preliminary")
@@ -38,11 +38,18 @@ _UNSIGNED = ("registered", "partial", "preliminary")
 
 @dataclass(frozen=True)
 class Statement:
-    """What one report of a message says: its OBR, the orders that it answers, and its OBX."""
+    """What one report of a message says: its OBR, the orders that it answers, and its OBX.
+
+    Attributes:
+        txa: TXA of a document (MDM), None in a result.
+        addendum: The text is added to the one that stands (T06), instead of replacing it.
+    """
 
     obr: Segment
     orders: tuple[Numbers, ...]
     obx: tuple[Segment, ...]
+    txa: Segment | None = None
+    addendum: bool = False
 
     @property
     def tokens(self) -> list[str]:
@@ -72,6 +79,55 @@ def read(groups: Sequence[Group], profile: Profile, sender: Sender) -> list[Stat
         others = tuple(numbers for one in found if one is not told[0] for numbers in one.orders)
         return [replace(told[0], orders=(*told[0].orders, *others))]
     return told or found
+
+
+def document_numbers(message: Message, profile: Profile, sender: Sender) -> list[Numbers]:
+    """Return the numbers of the orders that a document answers: its ORC and OBR, else TXA-14 and TXA-15."""
+    groups = [group for patient in patient_groups(message) for group in patient.orders]
+    found = [numbers for group in groups if (numbers := order.numbers(group.segments, profile, sender)).stated]
+    txa = message.first("TXA")
+    if found or txa is None:
+        return found
+    numbers = order.numbers([_as_obr(txa)], profile, sender)
+    return [numbers] if numbers.stated else []
+
+
+def _as_obr(txa: Segment) -> Segment:
+    """TXA as OBR: document type, placer and filler number stand in other fields there (chapter 9.6.1)."""
+    fields = [
+        "OBR",
+        "1",
+        txa.raw(14),
+        txa.raw(15),
+        txa.raw(2),
+        "",
+        "",
+        txa.raw(4),
+        *[""] * 14,
+        txa.raw(7) or txa.raw(6),
+    ]
+    return Segment("OBR", txa.context.delimiters.field.join(fields), "", txa.context)
+
+
+def read_document(message: Message, profile: Profile, sender: Sender) -> Statement | None:
+    """Return the report that a document is; None when it names no order: other documents of a hospital are not kept here.
+
+    Raises:
+        ContentFault: There is no TXA.
+    """
+    txa = message.first("TXA")
+    if txa is None:
+        raise ContentFault("no document", "A document needs TXA", "TXA", "100")
+    numbers = document_numbers(message, profile, sender)
+    if not numbers:
+        return None
+    obr = message.first("OBR") or _as_obr(txa)
+    return Statement(obr, tuple(numbers), tuple(message.all("OBX")), txa, message_event(message) == "T06")
+
+
+def message_event(message: Message) -> str:
+    """Return MSH-9.2."""
+    return message.value("MSH-9.2").strip()
 
 
 def _join(found: list[Statement], one: Statement) -> None:
@@ -146,6 +202,8 @@ def _report(
     if (newest := standing.marks.get(mark)) and newest > message_at:
         return Mapped(waits=waits, stale=True, note="A newer version of this report has been applied already")
     content = obx.read(statement.obx, profile)
+    if statement.addendum:
+        content = replace(content, text=_added(_standing_text(current), content.text))
     based_on = [codes.reference("ServiceRequest", one["id"]) for one in known]
     made = _diagnostic_report(current, statement, numbers, status, content, based_on, known[0], sender, message_at)
     values = _values(content, made, based_on, profile, sender)
@@ -165,7 +223,9 @@ def _same(made: Json, current: Json, values: Sequence[Entry]) -> bool:
 
 
 def _status(statement: Statement, profile: Profile) -> str:
-    """OBR-25, else the least certain OBX-11 (7.4.1.25)."""
+    """TXA-17 of a document; OBR-25, else the least certain OBX-11 (7.4.1.25)."""
+    if statement.txa is not None and (stated := profile.translate("document_status", statement.txa[17].value)):
+        return "appended" if statement.addendum and stated == "final" else stated
     said = profile.translate("result_status", statement.obr[25].value.strip()) if statement.obr[25] else None
     if said:
         return said
@@ -210,6 +270,19 @@ def _time_of_report(obr: Segment, sender: Sender) -> str:
     text = obr[22].value.strip()
     moment = datatypes.ts(text, sender, "OBR-22") if text[:4].isdigit() else None
     return moment.fhir if moment is not None and moment.instant is not None else ""
+
+
+def _standing_text(report: Json) -> str:
+    """The text of the report that stands, as `_forms` wrote it."""
+    forms = [one for one in report.get("presentedForm", []) if str(one.get("contentType", "")).startswith("text/plain")]
+    return base64.b64decode(forms[0].get("data", "")).decode("utf-8", "replace") if forms else ""
+
+
+def _added(standing: str, addendum: str) -> str:
+    """An addendum follows the text; applied twice it stands there once."""
+    if not standing or addendum in standing:
+        return standing or addendum
+    return f"{standing}\n\nADDENDUM\n{addendum}"
 
 
 def _interpreter(obr: Segment, number: int) -> Json | None:
