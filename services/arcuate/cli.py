@@ -20,6 +20,14 @@ app = typer.Typer(
 )  # fmt: skip
 journal_app = typer.Typer(help="What came in over HL7, byte for byte.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
+profile_app = typer.Typer(help="How senders speak HL7.", no_args_is_help=True)
+app.add_typer(profile_app, name="profile")
+
+
+@profile_app.callback()
+def profile_commands() -> None:
+    """Work with the profiles of senders."""
+
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -132,6 +140,21 @@ def journal_export(folder: Path, data: DataDir = None) -> None:
     from arcuate.programs import journal_export
 
     _say(f"{journal_export(_house_settings(data, None), folder)} messages written to {folder}")
+
+
+@profile_app.command("test")
+def profile_test(
+    profile: Annotated[str, typer.Argument(help="A profile (TOML file), or: default.")],
+    paths: Annotated[list[Path], typer.Argument(help="HL7 files, or folders of them.")],
+) -> None:
+    """Show what a profile makes of sample messages (names and numbers included) before it goes live; nothing is stored or sent."""
+    from arcuate.gateway import preview
+    from arcuate.gateway.profile import read
+    from arcuate.kernel.settings import SiteSettings
+
+    chosen = read(None if profile == "default" else Path(profile))
+    for line in preview.report(_hl7_files(paths), chosen, SiteSettings().zone):
+        _say(line)
 
 
 @app.command()

@@ -41,6 +41,10 @@ class Place:
         component = found.group(3)
         return cls(found.group(1), int(found.group(2)), int(component) if component else None)
 
+    def __str__(self) -> str:
+        """Return the path as profiles write it."""
+        return f"{self.segment}-{self.field}" + (f".{self.component}" if self.component else "")
+
     def text(self, segments: Iterable[Segment]) -> str:
         """Return the first value there; without a component the first component."""
         return next((text for segment in segments if (text := self.of(segment))), "")
@@ -174,16 +178,24 @@ def load(folder: Path | None = None) -> Profiles:
     Raises:
         BadInput: A profile has a fault; file and key are named.
     """
-    text = resources.files("arcuate.gateway.profiles").joinpath("default.toml").read_text("utf-8")
-    default = tomllib.loads(text)
-    profiles = [_profile(default, "default.toml")]
-    for path in sorted(folder.glob("*.toml")) if folder is not None else []:
-        try:
-            own = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise BadInput(f"This profile cannot be read: {error}", where=str(path)) from error
-        profiles.append(_profile(_over(default, own), path.name))
-    return Profiles(reversed(profiles))
+    found = sorted(folder.glob("*.toml")) if folder is not None else []
+    return Profiles(reversed([read(), *(read(path) for path in found)]))
+
+
+def read(path: Path | None = None) -> Profile:
+    """Return the profile in a file, over the default one; without a file the default one.
+
+    Raises:
+        BadInput: It has a fault; file and key are named.
+    """
+    default = tomllib.loads(resources.files("arcuate.gateway.profiles").joinpath("default.toml").read_text("utf-8"))
+    if path is None:
+        return _profile(default, "default.toml")
+    try:
+        own = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"This profile cannot be read: {error}", where=str(path)) from error
+    return _profile(_over(default, own), path.name)
 
 
 def _over(default: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
