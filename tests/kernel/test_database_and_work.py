@@ -88,6 +88,38 @@ async def test_f045_a_worker_that_lost_its_lease_changes_nothing(database: Datab
     assert successor.attempt == stuck.attempt + 1
 
 
+async def test_a_stopped_worker_leaves_its_jobs_to_the_next_at_once(database: Database, clock: ManualClock) -> None:
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    async def slow(job: Job) -> None:
+        begun.set()
+        await never.wait()
+
+    async def quick(job: Job) -> Callable[[Session], None]:
+        return note(f"{job.payload['n']}", clock)
+
+    for n in range(20):
+        await database.write(lambda s, n=n: WORK.enqueue(s, "write", payload={"n": n}, now=clock.now()))
+    async with Worker(database, WORK, clock, {"write": slow}, parallel=4, poll_s=0.01).run():
+        await begun.wait()
+
+    assert await database.read(WORK.counts) == {"ready": 20}
+    await Worker(database, WORK, clock, {"write": quick}).drain()
+    assert sorted(await texts(database), key=int) == [str(n) for n in range(20)]
+
+
+async def test_a_worker_stopped_while_it_takes_jobs_holds_none(database: Database, clock: ManualClock) -> None:
+    async def done(job: Job) -> None:
+        return None
+
+    for turns in range(12):
+        await database.write(lambda s: WORK.enqueue(s, "write", now=clock.now()))
+        async with Worker(database, WORK, clock, {"write": done}).run():
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        assert "leased" not in await database.read(WORK.counts)
+
+
 async def test_jobs_with_a_shared_key_run_in_order_and_others_beside_them(
     database: Database, clock: ManualClock
 ) -> None:

@@ -323,15 +323,20 @@ class Worker:
 
     async def _forever(self) -> None:
         running: set[asyncio.Task[None]] = set()
+        claiming: asyncio.Future[list[Job]] | None = None
         try:
             while True:
                 self._wake.clear()
                 free = self._parallel - len(running)
+                jobs: list[Job] = []
                 try:
-                    jobs = await self._claim(free) if free else []
+                    if free:
+                        claiming = asyncio.ensure_future(self._claim(free))
+                        jobs = await asyncio.shield(claiming)
+                        claiming = None
                 except ArcuateError as error:
+                    claiming = None
                     self._log.warning("cannot look for work", reason=error.what)
-                    jobs = []
                 for job in jobs:
                     task = asyncio.create_task(self._attempt(job))
                     running.add(task)
@@ -343,6 +348,11 @@ class Worker:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            if claiming is not None:
+                # A claim may commit after the stop: what it took would else wait for its lease to run out.
+                with contextlib.suppress(ArcuateError):
+                    for job in await claiming:
+                        await self._give_back(job)
 
     def _done(self, running: set[asyncio.Task[None]]) -> Callable[[asyncio.Task[None]], None]:
         def done(task: asyncio.Task[None]) -> None:
@@ -354,11 +364,19 @@ class Worker:
     async def _attempt(self, job: Job) -> None:
         try:
             await self._run(job)
+        except asyncio.CancelledError:
+            await self._give_back(job)
+            raise
         except LeaseLost as error:
             self._log.warning("lease lost", job=job.id, kind=job.kind, reason=error.what)
         except ArcuateError as error:
             # The outcome could not be written: the lease runs out and another attempt follows.
             self._log.warning("outcome not written", job=job.id, kind=job.kind, reason=error.what)
+
+    async def _give_back(self, job: Job) -> None:
+        """Leave a job that was stopped before its end to the next worker, at once; one that ended meanwhile stays ended."""
+        with contextlib.suppress(ArcuateError):
+            await self._database.write(lambda s: self._table.finish(s, job, READY, tried=False))
 
     async def _run(self, job: Job) -> None:
         try:
