@@ -194,7 +194,7 @@ async def test_people_write_little_and_everything_else_is_forbidden(
 ) -> None:
     bodies: dict[str, dict[str, Any]] = {
         "Task": task(), "Patient": patient(), "ServiceRequest": order("Patient/1"),
-        "Appointment": {"resourceType": "Appointment", "status": "proposed", "participant": [{"status": "accepted"}]},
+        "Appointment": {"resourceType": "Appointment", "status": "proposed", "participant": [{"status": "accepted", "actor": {"display": "x"}}]},
         "DiagnosticReport": {"resourceType": "DiagnosticReport", "status": "final", "code": {"text": "x"}},
         "Observation": {"resourceType": "Observation", "status": "final", "code": {"text": "x"}},
     }  # fmt: skip

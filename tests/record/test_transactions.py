@@ -97,7 +97,7 @@ BAD_ENTRIES: list[tuple[dict[str, Any], int]] = [
     ({"resource": patient(), "request": {"method": "POST", "url": "Patient", "ifNoneExist": "colour=blue"}}, 400),
     ({"resource": patient(), "request": {"method": "POST", "url": "Patient", "ifNoneExist": "identifier=twice"}}, 412),
     ({"request": {"method": "DELETE", "url": "Patient/none"}}, 404),
-    ({"request": {"method": "GET", "url": "Patient/none"}}, 415),
+    ({"request": {"method": "GET", "url": "Patient/none"}}, 404),
     ({"resource": patient(), "request": {"method": "DANCE", "url": "Patient"}}, 400),
     ({"resource": patient(), "request": {"method": "POST", "url": "Patient/own-id"}}, 400),
 ]

@@ -8,8 +8,10 @@ from arcuate.kernel.errors import issue, outcome_of
 from arcuate.kernel.fhir import strict
 from arcuate.record.domain import etag, instant
 from arcuate.record.indexing import datetime_of
-from arcuate.record.search import Hit
+from arcuate.record.query import Search
+from arcuate.record.search import Hit, Page
 from arcuate.record.store import Version
+from arcuate.record.views import View
 
 
 @dataclass(frozen=True)
@@ -20,21 +22,23 @@ class Link:
     url: str
 
 
-def searchset(
-    base: str,
-    links: Sequence[Link],
-    matches: Sequence[Hit],
-    included: Sequence[Hit],
-    total: int | None,
-    warnings: Sequence[str],
-) -> bytes:
-    """Return a Bundle of type searchset."""
-    entries = [_found(base, hit, "match") for hit in matches] + [_found(base, hit, "include") for hit in included]
-    if warnings:
-        issues = [issue("not-supported", warning, severity="warning") for warning in warnings]
+def searchset(base: str, links: Sequence[Link], page: Page, asked: Search) -> bytes:
+    """Return a Bundle of type searchset, its resources shown as the caller asked."""
+    view = asked.view
+    entries = [_found(base, hit, "match", view) for hit in page.matches]
+    entries += [_found(base, hit, "include", view) for hit in page.included]
+    if asked.ignored:
+        issues = [
+            issue(
+                "not-supported",
+                f"The search parameter '{name}' is not known here and was left out.",
+                severity="warning",
+            )
+            for name in asked.ignored
+        ]
         warning = strict.dumps(outcome_of(issues)).decode()
         entries.append(f'{{"resource":{warning},"search":{{"mode":"outcome"}}}}')
-    return _bundle("searchset", links, entries, total)
+    return _bundle("searchset", links, entries, page.total)
 
 
 def history(base: str, links: Sequence[Link], versions: Iterable[Version]) -> bytes:
@@ -42,8 +46,11 @@ def history(base: str, links: Sequence[Link], versions: Iterable[Version]) -> by
     return _bundle("history", links, [_version(base, version) for version in versions], None)
 
 
-def _found(base: str, hit: Hit, mode: str) -> str:
-    return f'{{"fullUrl":{_text(f"{base}/{hit.resource_type}/{hit.id}")},"resource":{hit.body},"search":{{"mode":"{mode}"}}}}'
+def _found(base: str, hit: Hit, mode: str, view: View) -> str:
+    body = view.of(hit.resource_type, hit.body)
+    return (
+        f'{{"fullUrl":{_text(f"{base}/{hit.resource_type}/{hit.id}")},"resource":{body},"search":{{"mode":"{mode}"}}}}'
+    )
 
 
 def _version(base: str, version: Version) -> str:

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from cryptography.fernet import Fernet
 from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from arcuate import record as package
@@ -18,7 +19,7 @@ from arcuate.record import audit, batches, capability, parameters, service, stor
 from arcuate.record import http as door
 from arcuate.record.audit.routes import add_audit_routes
 from arcuate.record.audit.trail import Trail
-from arcuate.record.changes import Request as Change
+from arcuate.record.bulk.routes import Exports, add_export_routes
 from arcuate.record.feed import News
 from arcuate.record.indexing import Indexer
 from arcuate.record.paging import Pages
@@ -26,6 +27,7 @@ from arcuate.record.policy import LOADERS, READERS, WRITERS
 from arcuate.record.query import Reader
 from arcuate.record.service import Record
 from arcuate.record.settings import RecordSettings
+from arcuate.record.validation import add_validate_routes
 
 
 async def open_room(context: RoomContext, settings: RecordSettings | None = None) -> Room:
@@ -46,7 +48,10 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     app = create_app(context, "Arcuate record", ready)
     app.state.record = record
     _add_system_routes(app, context, record, pages)
+    exports = Exports(record)
+    add_export_routes(app, exports)
     add_audit_routes(app, trail, settings, record.indexer.zone)
+    add_validate_routes(app, record)
     _add_read_routes(app, record, pages)
     _add_write_routes(app, record)
 
@@ -56,6 +61,7 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
             yield
         finally:
             record.news.close()
+            await exports.close()
             await trail.settle()
             trail.database.close()
 
@@ -85,7 +91,9 @@ def _add_system_routes(app: FastAPI, context: RoomContext, record: Record, pages
     @app.get("/fhir/metadata", dependencies=[open_to_all])
     async def metadata(request: Request) -> Response:
         base = door.base_of(request, record.settings)
-        return fhir_response(capability.capability_statement(record.parameters, base, context.site.site_name, started))
+        return fhir_response(
+            capability.capability_statement(record.parameters, _doors(app), base, context.site.site_name, started)
+        )
 
     @app.get("/fhir/_history", dependencies=[allow(*READERS)])
     async def history(request: Request) -> Response:
@@ -99,10 +107,16 @@ def _add_system_routes(app: FastAPI, context: RoomContext, record: Record, pages
     @app.post("/fhir/", dependencies=[allow(*LOADERS)])
     async def bundle(request: Request) -> Response:
         body = await door.bundle_body(request)
-        if body["type"] == "transaction":
-            return door.json_text(await service.transaction(record, principal_of(request), body))
         base = door.base_of(request, record.settings)
+        if body["type"] == "transaction":
+            return door.json_text(await service.transaction(record, principal_of(request), body, base))
         return fhir_response(await batches.batch(record, principal_of(request), body, base))
+
+
+def _doors(app: FastAPI) -> capability.Doors:
+    return frozenset(
+        (method, route.path) for route in app.routes if isinstance(route, APIRoute) for method in route.methods or ()
+    )
 
 
 def _add_read_routes(app: FastAPI, record: Record, pages: Pages) -> None:
@@ -158,14 +172,24 @@ def _add_write_routes(app: FastAPI, record: Record) -> None:
             record, request, await door.wish(record, request, resource_type, logical_id=logical_id)
         )
 
+    @app.patch("/fhir/{resource_type}", dependencies=[allow(*WRITERS)])
+    async def conditional_patch(resource_type: str, request: Request) -> Response:
+        return await door.change(
+            record, request, await door.patch_of(record, request, resource_type, condition=request.url.query)
+        )
+
+    @app.patch("/fhir/{resource_type}/{logical_id}", dependencies=[allow(*WRITERS)])
+    async def patch(resource_type: str, logical_id: str, request: Request) -> Response:
+        return await door.change(
+            record, request, await door.patch_of(record, request, resource_type, logical_id=logical_id)
+        )
+
+    @app.delete("/fhir/{resource_type}", dependencies=[allow(*LOADERS)])
+    async def conditional_delete(resource_type: str, request: Request) -> Response:
+        return await door.change(record, request, door.deletion(record, request, resource_type))
+
     @app.delete("/fhir/{resource_type}/{logical_id}", dependencies=[allow(*LOADERS)])
     async def delete(resource_type: str, logical_id: str, request: Request) -> Response:
-        change = Change(
-            "DELETE",
-            door.known(record, resource_type),
-            door.logical(logical_id),
-            if_match=request.headers.get("if-match"),
-        )
         with contextlib.suppress(Gone):  # deleted before: it is as the caller wants it
-            return await door.change(record, request, change)
+            return await door.change(record, request, door.deletion(record, request, resource_type, logical_id))
         return Response(status_code=204)

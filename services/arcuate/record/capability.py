@@ -1,21 +1,74 @@
 """The CapabilityStatement: what this record can do, read from the tables that it runs by (FHIR R4, 5.1)."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 
 from arcuate.kernel.errors import Json
+from arcuate.record import patch
 from arcuate.record.domain import instant
 from arcuate.record.parameters import Parameter, Parameters
 
-_INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "history-type", "create", "search-type")
+_INTERACTIONS = {
+    "read": ("GET", "/fhir/{resource_type}/{logical_id}"),
+    "vread": ("GET", "/fhir/{resource_type}/{logical_id}/_history/{version}"),
+    "update": ("PUT", "/fhir/{resource_type}/{logical_id}"),
+    "patch": ("PATCH", "/fhir/{resource_type}/{logical_id}"),
+    "delete": ("DELETE", "/fhir/{resource_type}/{logical_id}"),
+    "history-instance": ("GET", "/fhir/{resource_type}/{logical_id}/_history"),
+    "history-type": ("GET", "/fhir/{resource_type}/_history"),
+    "create": ("POST", "/fhir/{resource_type}"),
+    "search-type": ("GET", "/fhir/{resource_type}"),
+}
+_SYSTEM = {
+    "transaction": ("POST", "/fhir"),
+    "batch": ("POST", "/fhir"),
+    "history-system": ("GET", "/fhir/_history"),
+}
+_FHIR = "http://hl7.org/fhir/OperationDefinition"
+_BULK = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition"
+_BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition"
+_OPERATIONS: Sequence[tuple[str, str, str, tuple[str, ...]]] = (
+    # name, definition, route, types ("" the system, "*" every stored type)
+    ("validate", f"{_FHIR}/Resource-validate", "/fhir/{resource_type}/$validate", ("*",)),
+    ("export", f"{_BULK}/export", "/fhir/$export", ("",)),
+    ("patient-export", f"{_BULK}/patient-export", "/fhir/Patient/$export", ("Patient",)),
+    ("group-export", f"{_BULK}/group-export", "/fhir/Group/{logical_id}/$export", ("Group",)),
+    (
+        "status",
+        f"{_BACKPORT}/backport-subscription-status",
+        "/fhir/Subscription/{logical_id}/$status",
+        ("Subscription",),
+    ),
+    (
+        "events",
+        f"{_BACKPORT}/backport-subscription-events",
+        "/fhir/Subscription/{logical_id}/$events",
+        ("Subscription",),
+    ),
+)
 _COMMON = (("_id", "token"), ("_lastUpdated", "date"))
 
+Doors = frozenset[tuple[str, str]]
+"""Methods and paths of the routes that run."""
 
-def capability_statement(parameters: Parameters, base: str, site: str, started: datetime) -> Json:
-    """Return the CapabilityStatement."""
+
+def capability_statement(parameters: Parameters, doors: Doors, base: str, site: str, started: datetime) -> Json:
+    """Return the CapabilityStatement: what is said follows from the routes and the search parameters."""
     revincludes = _revincludes(parameters)
-    resources = [_resource(parameters, name, revincludes.get(name, [])) for name in parameters.types]
+    resources = [_resource(parameters, doors, name, revincludes.get(name, [])) for name in parameters.types]
     resources.append(_audit_event())
+    rest: Json = {
+        "mode": "server",
+        "security": {
+            "service": [_security("SMART-on-FHIR")],
+            "description": "A bearer token on every call but this one (SMART Backend Services at /auth/token).",
+        },
+        "resource": sorted(resources, key=lambda resource: str(resource["type"])),
+        "interaction": [{"code": code} for code, door in _SYSTEM.items() if door in doors],
+    }
+    if operations := _operations(doors, ""):
+        rest["operation"] = operations
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -25,43 +78,45 @@ def capability_statement(parameters: Parameters, base: str, site: str, started: 
         "implementation": {"description": f"The record of {site}", "url": base},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],
-        "rest": [
-            {
-                "mode": "server",
-                "security": {
-                    "service": [_security("SMART-on-FHIR")],
-                    "description": "A bearer token on every call but this one (SMART Backend Services at /auth/token).",
-                },
-                "resource": sorted(resources, key=lambda resource: str(resource["type"])),
-                "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
-            }
-        ],
+        "patchFormat": [patch.MEDIA],
+        "rest": [rest],
     }
+
+
+def _operations(doors: Doors, resource_type: str) -> list[Json]:
+    paths = {path for _, path in doors}
+    return [
+        {"name": name.rpartition("-")[2], "definition": definition}
+        for name, definition, path, types in _OPERATIONS
+        if path in paths and (resource_type in types or (resource_type and "*" in types))
+    ]
 
 
 def _security(code: str) -> Json:
     return {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": code}]}
 
 
-def _resource(parameters: Parameters, name: str, revincludes: list[str]) -> Json:
+def _resource(parameters: Parameters, doors: Doors, name: str, revincludes: list[str]) -> Json:
     found = parameters.by_type[name]
     includes = sorted(f"{name}:{p.name}" for p in found.values() if p.kind == "reference")
     made: Json = {
         "type": name,
-        "interaction": [{"code": code} for code in _INTERACTIONS],
+        "interaction": [{"code": code} for code, door in _INTERACTIONS.items() if door in doors],
         "versioning": "versioned",
         "readHistory": True,
         "updateCreate": False,
         "conditionalCreate": True,
-        "conditionalRead": "not-match",
-        "conditionalUpdate": True,
-        "conditionalDelete": "not-supported",
+        "conditionalRead": "full-support",
+        "conditionalUpdate": ("PUT", "/fhir/{resource_type}") in doors,
+        "conditionalDelete": "single" if ("DELETE", "/fhir/{resource_type}") in doors else "not-supported",
         "referencePolicy": ["literal", "logical"],
         "searchParam": [{"name": common, "type": kind} for common, kind in _COMMON]
         + [_search_param(parameter) for _, parameter in sorted(found.items())],
     }
+    if operations := _operations(doors, name):
+        made["operation"] = operations
     if includes:
-        made["searchInclude"] = includes
+        made["searchInclude"] = [f"{name}:*", *includes]
     if revincludes:
         made["searchRevInclude"] = revincludes
     return made

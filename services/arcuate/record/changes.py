@@ -3,14 +3,13 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from urllib.parse import parse_qsl
 
 from sqlalchemy import Connection
 
 from arcuate.kernel.errors import BadInput, Gone, Json, NotFound, PreconditionFailed, PreconditionRequired
 from arcuate.kernel.fhir import strict
-from arcuate.record import store
+from arcuate.record import patch, store
 from arcuate.record.domain import (
     NEEDS_IF_MATCH,
     Stamp,
@@ -24,74 +23,8 @@ from arcuate.record.domain import (
 )
 from arcuate.record.indexing import Indexer, IndexRows, micros_of
 from arcuate.record.query import Reader, Search, plain
+from arcuate.record.requests import Outcome, Request, StaleVersion, Terms, check_resource
 from arcuate.record.search import Searcher
-
-
-@dataclass(frozen=True)
-class Request:
-    """One wish to change a resource.
-
-    Attributes:
-        method: `POST`, `PUT` or `DELETE`.
-        id: The logical id for PUT and DELETE of a known resource.
-        condition: The search of a conditional create (POST) or conditional update (PUT); None when it is not conditional.
-        if_match: ETag of the version that the caller read.
-        where: FHIRPath of the entry, for errors; empty for a request of its own.
-        full_url: Under which other requests of the same set refer to this one.
-    """
-
-    method: str
-    resource_type: str
-    id: str | None = None
-    resource: Json | None = None
-    condition: str | None = None
-    if_match: str | None = None
-    where: str = ""
-    full_url: str = ""
-
-
-class StaleVersion(PreconditionFailed):
-    """The version in If-Match is not the current one."""
-
-    def __init__(self, version: int, where: str) -> None:
-        super().__init__(
-            f"The version in If-Match is not the current one, which is {version}", where=where, todo="Read it again."
-        )
-        self.version = version
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one request.
-
-    Attributes:
-        status: 200, 201 or 204.
-        changed: A version was written.
-        body: The resource as it now stands; None when it was deleted.
-    """
-
-    status: int
-    resource_type: str
-    id: str
-    version: int
-    updated: int
-    patient: str | None
-    changed: bool
-    body: str | None
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What holds for the whole set.
-
-    Attributes:
-        source: `meta.source` of everything that is written.
-        must_match: If-Match is required where people edit.
-    """
-
-    now: datetime
-    source: str | None = None
-    must_match: bool = True
 
 
 @dataclass
@@ -163,6 +96,8 @@ class Writer:
         if request.method == "POST":
             return _Plan(request, new_id())
         current = store.current(self.connection, request.resource_type, request.id or "")
+        if current is not None and current.body is None and request.method == "PATCH":
+            raise Gone(f"This {request.resource_type} was deleted", where=request.where)
         if current is None:
             raise NotFound(
                 f"There is no {request.resource_type} of that id",
@@ -189,6 +124,8 @@ class Writer:
             _check_version(request, current, self.terms)
             return _Plan(request, current.id, current)
         if request.method == "DELETE":
+            return _Plan(request, "")  # nothing to delete: it is as the caller wants it
+        if request.method == "PATCH":
             raise NotFound(f"No {request.resource_type} matches the condition", where=request.where)
         criteria = _criteria(request.resource_type, pairs)
         first = self._created.get(criteria)
@@ -211,6 +148,8 @@ class Writer:
             return self._delete(plan)
         if request.method == "POST" and plan.current is not None:
             return _unchanged(plan.current, 200)
+        if request.method == "PATCH" and plan.current is not None:
+            return self._patch(plan, plan.current)
         resource = self._resolve(request, references)
         if (
             request.condition is not None
@@ -219,6 +158,16 @@ class Writer:
         ):
             return _unchanged(plan.current, 200)  # the same said again is no change
         return self._write(plan, resource)
+
+    def _patch(self, plan: _Plan, current: Stored) -> Outcome:
+        request = plan.request
+        stored = strict.loads((current.body or "{}").encode(), strict.HOUSE)
+        made = patch.applied(stored, request.patch or [], request.where)
+        if strict.dumps(made) == strict.dumps(stored):
+            return _unchanged(current, 200)
+        judged = replace(request, method="PUT", id=current.id, resource=made)
+        check_resource(judged, request.where or request.resource_type, by_package=self.terms.must_match)
+        return self._write(plan, made)
 
     def _resolve(self, request: Request, references: Mapping[str, str]) -> Json:
         resource = request.resource or {}
@@ -262,7 +211,9 @@ class Writer:
 
     def _delete(self, plan: _Plan) -> Outcome:
         current = plan.current
-        if current is None or current.body is None:
+        if current is None:
+            return Outcome(204, plan.request.resource_type, "", 0, micros_of(self.terms.now), None, False, None)
+        if current.body is None:
             raise Gone(f"This {plan.request.resource_type} was deleted before", where=plan.request.where)
         self._stage(plan, None, IndexRows(patient=current.patient))
         store.release(self.connection, [current.number])
@@ -314,7 +265,7 @@ def _next_version(plan: _Plan) -> int:
 def _refuse_twice(plans: Sequence[_Plan]) -> None:
     seen: set[tuple[str, str]] = set()
     for plan in plans:
-        if plan.request.method == "POST":
+        if plan.request.method == "POST" or not plan.id:
             continue
         name = (plan.request.resource_type, plan.id)
         if name in seen:
@@ -328,7 +279,9 @@ def _check_version(request: Request, current: Stored, terms: Terms) -> None:
     expected = version_in(request.if_match, f"{request.where}.request.ifMatch" if request.where else "If-Match")
     if expected is not None and expected != str(current.version):
         raise StaleVersion(current.version, request.where)
-    edited = request.method == "PUT" and request.resource_type in NEEDS_IF_MATCH and current.body is not None
+    if request.must_be_absent and current.body is not None:
+        raise StaleVersion(current.version, request.where, "It is there already, and If-None-Match says it must not be")
+    edited = request.method in ("PUT", "PATCH") and request.resource_type in NEEDS_IF_MATCH and current.body is not None
     if expected is None and edited and terms.must_match:
         raise PreconditionRequired(
             f"A change of {request.resource_type} needs If-Match",

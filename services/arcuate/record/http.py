@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import Request
@@ -9,18 +10,20 @@ from starlette.responses import Response
 
 from arcuate.kernel.errors import BadInput, Json, NotFound, NotSupported
 from arcuate.kernel.fhir import bundle as bundles
+from arcuate.kernel.fhir import strict
 from arcuate.kernel.web import FHIR_JSON, error_response, fhir_response, principal_of, read_body, read_json
-from arcuate.record import answers, service, store
+from arcuate.record import answers, patch, service, store
 from arcuate.record.answers import Link
-from arcuate.record.changes import Outcome, StaleVersion
-from arcuate.record.changes import Request as Change
 from arcuate.record.domain import etag
 from arcuate.record.indexing import datetime_of, interval_of
 from arcuate.record.paging import Bookmark, Pages
-from arcuate.record.query import MOST, Pairs, Search
+from arcuate.record.query import MOST, Pairs, Search, elements, summary
+from arcuate.record.requests import Outcome, StaleVersion
+from arcuate.record.requests import Request as Change
 from arcuate.record.search import Page
 from arcuate.record.service import Record
 from arcuate.record.settings import RecordSettings
+from arcuate.record.views import View
 
 _JSON_TYPES = frozenset({"", "application/fhir+json", "application/json"})
 _FORM = "application/x-www-form-urlencoded"
@@ -62,12 +65,18 @@ async def resource_body(request: Request) -> Json:
     Raises:
         NotSupported: It is announced as something else, or compressed.
     """
+    _refuse_other_media(request, _JSON_TYPES, FHIR_JSON)
+    return await read_json(request)
+
+
+def _refuse_other_media(request: Request, known_types: frozenset[str], asked: str) -> None:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media not in _JSON_TYPES:
-        raise NotSupported("The body is not announced as FHIR JSON", where="Content-Type", todo=f"Send {FHIR_JSON}.")
+    if media not in known_types:
+        raise NotSupported(
+            "The body is not announced as what belongs here", where="Content-Type", todo=f"Send {asked}."
+        )
     if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise NotSupported("Compressed bodies are not taken", where="Content-Encoding", todo="Send it plain.")
-    return await read_json(request)
 
 
 async def bundle_body(request: Request) -> Json:
@@ -103,7 +112,62 @@ async def wish(
     if method == "PUT" and logical_id is None and not condition:
         raise BadInput("A PUT without an id needs a condition", where="the address", code="required")
     body = await resource_body(request)
-    return Change(method, kind, logical_id, body, condition or None, request.headers.get("if-match"))
+    return Change(
+        method,
+        kind,
+        logical_id,
+        body,
+        condition or None,
+        request.headers.get("if-match"),
+        must_be_absent=_absent(request),
+    )
+
+
+def _absent(request: Request) -> bool:
+    """Say whether the caller wants to write only where nothing stands (`If-None-Match: *`).
+
+    Raises:
+        BadInput: If-None-Match names something else, which has no meaning for a write.
+    """
+    said = request.headers.get("if-none-match")
+    if said is not None and said.strip() != "*":
+        raise BadInput("For a write, If-None-Match takes * alone", where="If-None-Match", code="value")
+    return said is not None
+
+
+async def patch_of(
+    record: Record, request: Request, resource_type: str, *, logical_id: str | None = None, condition: str | None = None
+) -> Change:
+    """Return the JSON Patch that a request asks for.
+
+    Raises:
+        NotSupported: It is another kind of patch.
+        BadInput: Neither an id nor a condition says what to patch.
+    """
+    kind = known(record, resource_type)
+    if logical_id is None and not condition:
+        raise BadInput("A PATCH without an id needs a condition", where="the address", code="required")
+    _refuse_other_media(request, frozenset({patch.MEDIA}), patch.MEDIA)
+    operations = patch.read(strict.loads_array(await read_body(request)))
+    return Change(
+        "PATCH", kind, logical(logical_id) if logical_id else None, None, condition or None, request.headers.get("if-match"),
+        patch=operations,
+    )  # fmt: skip
+
+
+def deletion(record: Record, request: Request, resource_type: str, logical_id: str | None = None) -> Change:
+    """Return the deletion that a request asks for, by id or by condition.
+
+    Raises:
+        BadInput: Neither says what to delete.
+    """
+    condition = None if logical_id else request.url.query
+    if logical_id is None and not condition:
+        raise BadInput("A DELETE without an id needs a condition", where="the address", code="required")
+    return Change(
+        "DELETE", known(record, resource_type), logical(logical_id) if logical_id else None, condition=condition,
+        if_match=request.headers.get("if-match"),
+    )  # fmt: skip
 
 
 async def change(record: Record, request: Request, wanted: Change) -> Response:
@@ -118,11 +182,40 @@ async def change(record: Record, request: Request, wanted: Change) -> Response:
 
 
 def version_response(version: store.Version, request: Request) -> Response:
-    """Return a stored version, or 304 when the caller has it."""
+    """Return a stored version or the part of it that is asked for, or 304 when the caller has it."""
     headers = {"ETag": etag(version.version), "Last-Modified": _http_date(version.updated)}
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if request.headers and _is_had(request.headers, version):
         return Response(status_code=304, headers=headers)
-    return json_text((version.body or "").encode(), headers=headers)
+    body = version.body or ""
+    if request.scope["query_string"]:
+        body = view_of(request, version.resource_type).of(version.resource_type, body)
+    return json_text(body.encode(), headers=headers)
+
+
+def _is_had(headers: Mapping[str, str], version: store.Version) -> bool:
+    """Say whether the caller's copy is this one; If-Modified-Since counts only where If-None-Match is not given (RFC 9110)."""
+    held = headers.get("if-none-match")
+    if held is not None:
+        return held.strip() == "*" or etag(version.version) in (one.strip() for one in held.split(","))
+    since = headers.get("if-modified-since")
+    if since is None:
+        return False
+    try:
+        return version.updated // 1_000_000 <= parsedate_to_datetime(since).timestamp()
+    except ValueError:
+        return False  # a date that cannot be read is no condition
+
+
+def view_of(request: Request, resource_type: str) -> View:
+    """Return what of a resource a read asks for.
+
+    Raises:
+        BadInput: `_summary` or `_elements` cannot be understood.
+    """
+    asked = request.query_params
+    names = elements(resource_type, asked["_elements"]) if asked.get("_elements") else ()
+    word = summary(asked["_summary"]) if asked.get("_summary") else "false"
+    return View("false" if word == "count" else word, names)
 
 
 def json_text(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -160,8 +253,7 @@ def _searchset(record: Record, pages: Pages, request: Request, asked: Search, pa
     if page.following is not None:
         token = pages.token(Bookmark(asked.resource_type, asked.pairs, page.following))
         links.append(Link("next", f"{base}?_page={token}"))
-    warnings = [f"The search parameter '{name}' is not known here and was left out." for name in asked.ignored]
-    return json_text(answers.searchset(base, links, page.matches, page.included, page.total, warnings))
+    return json_text(answers.searchset(base, links, page, asked))
 
 
 async def system_history(record: Record, request: Request) -> Response:
@@ -218,7 +310,7 @@ async def history(record: Record, request: Request, resource_type: str | None, l
 
 def _outcome_response(outcome: Outcome, request: Request, base: str) -> Response:
     if outcome.body is None:
-        return Response(status_code=204, headers={"ETag": etag(outcome.version)})
+        return Response(status_code=204, headers={"ETag": etag(outcome.version)} if outcome.id else None)
     place = f"{base}/{outcome.resource_type}/{outcome.id}/_history/{outcome.version}"
     headers = {"ETag": etag(outcome.version), "Last-Modified": _http_date(outcome.updated), "Location": place}
     prefer = request.headers.get("prefer", "").replace(" ", "")

@@ -84,7 +84,10 @@ class Indexer:
         elif kind == "date":
             made.dates.update((key, *interval) for interval in self._intervals(value))
         elif kind == "string":
-            made.strings.update((key, text) for text in _strings(value))
+            for said in _strings(value):
+                if text := normalized(said):
+                    made.strings.add((key, text))
+                    made.tokens.add((f"{key}:exact", short(said), ""))
         else:
             made.numbers.update((key, *row) for row in _numbers(value))
 
@@ -210,10 +213,9 @@ def _tokens(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Yield the normalized texts of a string, or of each part of a HumanName or Address."""
+    """Yield a string, or each part of a HumanName or Address."""
     if isinstance(value, str):
-        if text := normalized(value):
-            yield text
+        yield value
     elif isinstance(value, dict):
         for name in (
             "text",
@@ -231,7 +233,7 @@ def _strings(value: Any) -> Iterator[str]:
             parts = value.get(name)
             for part in parts if isinstance(parts, list) else [parts]:
                 if isinstance(part, str):
-                    yield from _strings(part)
+                    yield part
 
 
 def _numbers(value: Any) -> Iterator[tuple[float, str, str]]:

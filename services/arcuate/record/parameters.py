@@ -57,6 +57,10 @@ class Parameter:
         """Return the types that the path itself restricts references to; empty when it does not."""
         return frozenset(step.target for branch in self.branches for step in branch if step.target)
 
+    def may_name(self, resource_type: str) -> bool:
+        """Say whether a reference parameter can lead to a type."""
+        return not self.targets or resource_type in self.targets
+
 
 Branch = tuple[Parameter, tuple[Step, ...]]
 

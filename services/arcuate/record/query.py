@@ -1,55 +1,34 @@
 """What a search asks: its parameters read and judged, without a word of SQL (FHIR R4, 3.1.1)."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from decimal import Decimal, InvalidOperation
 
 from arcuate.kernel.errors import BadInput
-from arcuate.record.indexing import Interval, interval_of, normalized, short
+from arcuate.kernel.fhir import shapes
+from arcuate.record.indexing import normalized, short
 from arcuate.record.parameters import Parameter, Parameters
+from arcuate.record.values import Value, bad, day, number, split, token, unescaped, whole
+from arcuate.record.views import View
 
 DEFAULT_COUNT = 50
 MOST = 200
 
 Pairs = Sequence[tuple[str, str]]
 
-_PREFIX = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)", re.DOTALL)
-_NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,3})?\Z")
 _MODIFIERS: Mapping[str, frozenset[str]] = {
     "token": frozenset({"not", "missing"}),
     "reference": frozenset({"identifier", "missing"}),
     "date": frozenset({"missing"}),
-    "string": frozenset({"contains", "missing"}),
+    "string": frozenset({"contains", "exact", "missing"}),
     "quantity": frozenset({"missing"}),
     "number": frozenset({"missing"}),
     "uri": frozenset({"missing"}),
 }
 _SILENT = frozenset({"_format", "_pretty"})
-
-
-@dataclass(frozen=True)
-class Value:
-    """One of the alternatives of a parameter.
-
-    Attributes:
-        text: A code, id or normalized text.
-        system: A token's system; None when any will do, "" when it must have none.
-        any_code: A token of which only the system counts.
-        target_type: A reference's type; "" when the value does not say.
-        prefix: `eq`, `gt` … for dates and numbers.
-        span: The range of time that a date means.
-        number: A number with the range that its last digit leaves open: low, value, high.
-    """
-
-    text: str = ""
-    system: str | None = None
-    any_code: bool = False
-    target_type: str = ""
-    prefix: str = "eq"
-    span: Interval = (0, 0)
-    number: tuple[float, float, float] = (0.0, 0.0, 0.0)
+_RESULT = frozenset({"_count", "_sort", "_total", "_elements", "_summary"})
+_WHOLE = View()
+_SUMMARIES = frozenset({"true", "text", "data", "count", "false"})
 
 
 @dataclass(frozen=True)
@@ -78,12 +57,25 @@ class Sort:
 
 
 @dataclass(frozen=True)
+class Has:
+    """`_has:Observation:patient:code=…`: what must refer to a match, by which parameter, and what it must match itself."""
+
+    parameter: Parameter
+    term: Term
+
+
+@dataclass(frozen=True)
 class Include:
-    """A resource that comes along: what a match refers to, or (reverse) what refers to a match."""
+    """A resource that comes along: what a match refers to, or (reverse) what refers to a match.
+
+    Attributes:
+        iterate: What came along counts as a match for this one too.
+    """
 
     parameter: Parameter
     target_type: str = ""
     reverse: bool = False
+    iterate: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,9 @@ class Search:
 
     Attributes:
         ids: `_id` alternatives, each group one parameter.
+        has: `_has` conditions.
         updated: `_lastUpdated` conditions.
+        view: What of each resource is shown.
         pairs: The parameters that took effect, for the self link.
         ignored: Names of parameters that did not, for the warning.
     """
@@ -100,12 +94,14 @@ class Search:
     resource_type: str
     terms: tuple[Term, ...] = ()
     ids: tuple[tuple[str, ...], ...] = ()
+    has: tuple[Has, ...] = ()
     updated: tuple[Value, ...] = ()
     sorts: tuple[Sort, ...] = ()
     includes: tuple[Include, ...] = ()
     count: int = DEFAULT_COUNT
     count_only: bool = False
     total: bool = False
+    view: View = _WHOLE
     pairs: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
 
@@ -114,12 +110,15 @@ class Search:
 class _Draft:
     terms: list[Term] = field(default_factory=list)
     ids: list[tuple[str, ...]] = field(default_factory=list)
+    has: list[Has] = field(default_factory=list)
     updated: list[Value] = field(default_factory=list)
     sorts: tuple[Sort, ...] = ()
     includes: list[Include] = field(default_factory=list)
     count: int = DEFAULT_COUNT
     count_only: bool = False
     total: bool = False
+    summary: str = "false"
+    elements: tuple[str, ...] = ()
 
 
 class _Unknown(Exception):
@@ -156,30 +155,38 @@ class Reader:
                     raise _unsupported(name) from None
                 ignored.append(name[:60])
         return Search(
-            resource_type, tuple(draft.terms), tuple(draft.ids), tuple(draft.updated), draft.sorts, tuple(draft.includes),
-            draft.count, draft.count_only, draft.total, tuple(used), tuple(ignored),
+            resource_type, tuple(draft.terms), tuple(draft.ids), tuple(draft.has), tuple(draft.updated), draft.sorts,
+            tuple(draft.includes), draft.count, draft.count_only, draft.total, View(draft.summary, draft.elements),
+            tuple(used), tuple(ignored),
         )  # fmt: skip
 
     def _take(self, draft: _Draft, resource_type: str, name: str, value: str) -> None:
         if name == "_id":
-            draft.ids.append(tuple(_split(value, ",")))
+            draft.ids.append(tuple(split(value, ",")))
         elif name == "_lastUpdated":
-            draft.updated.extend(self._date(part, name) for part in _split(value, ",")[:1])
-        elif name == "_count":
-            draft.count = min(_whole(value, name), MOST)
+            draft.updated.append(day(value, name, self.zone))
+        elif name.startswith("_has:"):
+            draft.has.append(self._has(resource_type, name, value))
+        elif name.partition(":")[0] in ("_include", "_revinclude"):
+            draft.includes.extend(self._includes(resource_type, name, value))
+        elif name in _RESULT:
+            self._take_result(draft, resource_type, name, value)
+        else:
+            draft.terms.append(self.term(resource_type, name, value))
+
+    def _take_result(self, draft: _Draft, resource_type: str, name: str, value: str) -> None:
+        if name == "_count":
+            draft.count = min(whole(value, name), MOST)
             draft.count_only = draft.count_only or draft.count == 0
         elif name == "_sort":
             draft.sorts = tuple(self._sort(resource_type, part) for part in value.split(","))
-        elif name == "_summary":
-            if value not in ("count", "false"):
-                raise _Unknown
-            draft.count_only = value == "count"
         elif name == "_total":
             draft.total = value == "accurate"
-        elif name.partition(":")[0] in ("_include", "_revinclude"):
-            draft.includes.append(self._include(resource_type, name, value))
+        elif name == "_elements":
+            draft.elements = elements(resource_type, value)
         else:
-            draft.terms.append(self.term(resource_type, name, value))
+            draft.summary = summary(value)
+            draft.count_only = draft.count_only or draft.summary == "count"
 
     def term(self, resource_type: str, name: str, value: str) -> Term:
         """Return one parameter with its value read."""
@@ -192,14 +199,18 @@ class Reader:
             return self._chain(parameter, modifier, rest, value)
         if modifier == "missing":
             if value not in ("true", "false"):
-                raise _bad("':missing' takes true or false", name)
+                raise bad("':missing' takes true or false", name)
             return Term(parameter, "missing", (Value(text=value),))
         if modifier and modifier not in _MODIFIERS[parameter.kind]:
             if parameter.kind != "reference" or modifier not in self.parameters.by_type:
                 raise _Unknown
-            return Term(parameter, "", tuple(self._reference(v, modifier) for v in _split(value, ",")))
+            return Term(parameter, "", tuple(self._reference(v, modifier) for v in split(value, ",")))
+        if modifier == "exact":
+            return Term(
+                parameter, modifier, tuple(Value(text=short(unescaped(v)), system="") for v in split(value, ","))
+            )
         kind = "token" if modifier == "identifier" else parameter.kind
-        return Term(parameter, modifier, tuple(self._value(kind, v, name) for v in _split(value, ",")))
+        return Term(parameter, modifier, tuple(self._value(kind, v, name) for v in split(value, ",")))
 
     def _chain(self, parameter: Parameter, modifier: str, rest: str, value: str) -> Term:
         if parameter.kind != "reference" or "." in rest:
@@ -218,29 +229,19 @@ class Reader:
 
     def _value(self, kind: str, text: str, name: str) -> Value:
         if kind == "token":
-            return _token(text)
+            return token(text)
         if kind == "reference":
             return self._reference(text, "")
         if kind == "date":
-            return self._date(text, name)
+            return day(text, name, self.zone)
         if kind == "string":
-            return Value(text=normalized(_unescaped(text)))
+            return Value(text=normalized(unescaped(text)))
         if kind == "uri":
-            return Value(text=short(_unescaped(text)), system="")
-        return _number(text, name)
+            return Value(text=short(unescaped(text)), system="")
+        return number(text, name)
 
     def _reference(self, text: str, modifier: str) -> Value:
-        return Value(text=_unescaped(text), target_type=modifier)
-
-    def _date(self, text: str, name: str) -> Value:
-        prefix, rest = _prefixed(text)
-        # A plus sign that was not percent-encoded arrives as a blank.
-        span = interval_of(rest.replace(" ", "+"), self.zone)
-        if span is None or prefix == "ap":
-            raise _bad(
-                "This is no date that FHIR knows", name, "Write for example ge2026-03-17 or lt2026-03-17T09:00:00Z."
-            )
-        return Value(prefix=prefix, span=span)
+        return Value(text=unescaped(text), target_type=modifier)
 
     def _sort(self, resource_type: str, text: str) -> Sort:
         name = text.removeprefix("-")
@@ -249,84 +250,52 @@ class Reader:
             raise _Unknown
         return Sort(name, parameter, text.startswith("-"))
 
-    def _include(self, resource_type: str, name: str, value: str) -> Include:
-        if ":" in name:  # :iterate
+    def _has(self, resource_type: str, name: str, value: str) -> Has:
+        parts = name.split(":", 3)
+        parameter = self.parameters.find(parts[1], parts[2]) if len(parts) == 4 else None
+        if parameter is None or parameter.kind != "reference" or not parameter.may_name(resource_type):
             raise _Unknown
-        reverse = name == "_revinclude"
+        return Has(parameter, self.term(parts[1], parts[3], value))
+
+    def _includes(self, resource_type: str, name: str, value: str) -> list[Include]:
+        head, _, modifier = name.partition(":")
+        if modifier not in ("", "iterate", "recurse"):
+            raise _Unknown
+        reverse, iterate = head == "_revinclude", bool(modifier)
         parts = value.split(":")
-        if len(parts) not in (2, 3) or (not reverse and parts[0] != resource_type):
+        if len(parts) == 2 and parts[1] == "*" and parts[0] == resource_type and not reverse:
+            found = self.parameters.by_type[resource_type].values()
+            return [Include(one, "", False, iterate) for one in found if one.kind == "reference"]
+        if len(parts) not in (2, 3) or (not reverse and not iterate and parts[0] != resource_type):
             raise _Unknown
         parameter = self.parameters.find(parts[0], parts[1])
         if parameter is None or parameter.kind != "reference":
             raise _Unknown
-        return Include(parameter, parts[2] if len(parts) == 3 else "", reverse)
+        return [Include(parameter, parts[2] if len(parts) == 3 else "", reverse, iterate)]
 
 
-def _token(text: str) -> Value:
-    parts = _split(text, "|", limit=2)
-    if len(parts) == 1:
-        return Value(text=short(_unescaped(parts[0])))
-    system, code = (short(_unescaped(part)) for part in parts)
-    return Value(text=code, system=system, any_code=code == "")
+def summary(value: str) -> str:
+    """Return the word of `_summary`.
+
+    Raises:
+        BadInput: It is none.
+    """
+    if value not in _SUMMARIES:
+        raise bad("'_summary' takes true, text, data, count or false", "_summary")
+    return value
 
 
-def _number(text: str, name: str) -> Value:
-    prefix, rest = _prefixed(text)
-    parts = _split(rest, "|", limit=3)
-    if not _NUMBER.match(parts[0]) or prefix == "ap":
-        raise _bad("This is no number", name)
-    try:
-        number = _span(Decimal(parts[0]))
-    except (InvalidOperation, OverflowError):
-        raise _bad("This number is out of range", name) from None
-    system = short(_unescaped(parts[1])) if len(parts) == 3 and parts[1] else None
-    return Value(
-        text=short(_unescaped(parts[-1])) if len(parts) == 3 else "", system=system, prefix=prefix, number=number
-    )
+def elements(resource_type: str, value: str) -> tuple[str, ...]:
+    """Return the names of `_elements`.
 
-
-def _span(number: Decimal) -> tuple[float, float, float]:
-    """Return the range that a written number stands for: 100 is 99.5 to 100.5, 1.10 is 1.095 to 1.105."""
-    exponent = number.as_tuple().exponent
-    half = Decimal(5).scaleb((exponent if isinstance(exponent, int) and exponent < 0 else 0) - 1)
-    return float(number - half), float(number), float(number + half)
-
-
-def _prefixed(text: str) -> tuple[str, str]:
-    found = _PREFIX.match(text)
-    return (found.group(1) or "eq", found.group(2)) if found else ("eq", text)
-
-
-def _split(text: str, sign: str, limit: int = 1000) -> list[str]:
-    """Split at a sign that no backslash precedes; escapes stay in the parts."""
-    parts = [""]
-    position = 0
-    while position < len(text):
-        if text[position] == "\\" and position + 1 < len(text):
-            parts[-1] += text[position : position + 2]
-            position += 2
-        elif text[position] == sign and len(parts) < limit:
-            parts.append("")
-            position += 1
-        else:
-            parts[-1] += text[position]
-            position += 1
-    return parts
-
-
-def _unescaped(text: str) -> str:
-    """Take away the backslash before `,`, `|`, `$` and `\\`; every other backslash is itself."""
-    return re.sub(r"\\([,|$\\])", r"\1", text)
-
-
-def _whole(text: str, name: str) -> int:
-    if not text.isdecimal() or len(text) > 9:
-        raise _bad("A whole number belongs here", name)
-    return int(text)
-
-
-def _bad(what: str, name: str, todo: str = "") -> BadInput:
-    return BadInput(what, where=f"the search parameter {name[:60]}", todo=todo, code="value")
+    Raises:
+        BadInput: One is no element of the type.
+    """
+    names = tuple(part.removeprefix(f"{resource_type}.").strip() for part in value.split(","))
+    known = shapes.shape_of(resource_type).elements
+    if any(name not in known for name in names):
+        raise bad(f"An element that {resource_type} does not have", "_elements")
+    return names
 
 
 def _unsupported(name: str) -> BadInput:

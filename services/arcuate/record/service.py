@@ -16,13 +16,16 @@ from arcuate.kernel.errors import ArcuateError, Conflict, Gone, Json, NotFound
 from arcuate.kernel.fhir import strict
 from arcuate.record import store, transactions
 from arcuate.record.audit.trail import Entry, Trail
-from arcuate.record.changes import Outcome, Request, Terms, Writer, source_uri
+from arcuate.record.changes import Writer, source_uri
 from arcuate.record.domain import instant
+from arcuate.record.entries import Getter
 from arcuate.record.feed import News
 from arcuate.record.indexing import Indexer, micros_of
+from arcuate.record.limits import limited
 from arcuate.record.parameters import Parameters
 from arcuate.record.policy import check_delete, check_write
 from arcuate.record.query import Pairs, Reader, Search
+from arcuate.record.requests import Outcome, Request, Terms, check_resource
 from arcuate.record.search import Page, Position, Searcher
 from arcuate.record.settings import RecordSettings
 
@@ -60,7 +63,7 @@ async def read(record: Record, principal: Principal, resource_type: str, logical
     stored = await record.database.read(lambda session: store.current(session.connection(), resource_type, logical_id))
     if stored is None:
         raise _absent(resource_type)
-    await _audit(record, principal, "read", [(resource_type, logical_id, stored.patient)])
+    await noted(record, principal, "read", [(resource_type, logical_id, stored.patient)])
     if stored.body is None:
         raise Gone(f"This {resource_type} was deleted")
     return store.Version(0, resource_type, logical_id, stored.version, stored.updated, "", stored.body)
@@ -83,7 +86,7 @@ async def vread(
     found, patient = await record.database.read(find)
     if found is None:
         raise _absent(f"version {version} of this {resource_type}")
-    await _audit(record, principal, "vread", [(resource_type, logical_id, patient)])
+    await noted(record, principal, "vread", [(resource_type, logical_id, patient)])
     if found.body is None:
         raise Gone(f"This {resource_type} was deleted in that version")
     return found
@@ -105,15 +108,14 @@ async def page(record: Record, principal: Principal, asked: Search, position: Po
     """Return one page of a search."""
 
     def find(session: Session) -> Page:
-        searcher = Searcher(session.connection(), record.indexer)
-        if asked.count_only:
-            return Page([], [], None, searcher.count(asked))
-        return searcher.page(asked, position)
+        connection = session.connection()
+        with limited(connection, record.settings.search_limit_s):
+            return Searcher(connection, record.indexer).found(asked, position)
 
     found = await record.database.read(find)
     hits = found.matches + found.included
     names = ",".join(sorted({name for name, _ in asked.pairs}))
-    await _audit(record, principal, "search-type", [(h.resource_type, h.id, h.patient) for h in hits], names)
+    await noted(record, principal, "search-type", [(h.resource_type, h.id, h.patient) for h in hits], names)
     return found
 
 
@@ -153,7 +155,7 @@ async def history(
         raise _absent(part.types[0])
     if versions and not (principal.is_room and part.oldest_first):  # the house's own feed is no disclosure
         kind = "history-instance" if part.logical_id else "history-type" if part.types else "history-system"
-        await _audit(record, principal, kind, [(v.resource_type, v.id, patient) for v in versions])
+        await noted(record, principal, kind, [(v.resource_type, v.id, patient) for v in versions])
     return versions
 
 
@@ -176,25 +178,25 @@ async def change(record: Record, principal: Principal, request: Request, *, chec
         check_delete(principal, request.resource_type)
     else:
         check_write(principal, request.resource_type)
-        if not checked:
-            transactions.check_resource(request, request.resource_type, by_package=not principal.is_room)
-    terms = Terms(record.clock.now(), None, not principal.is_room)
+        if not checked and request.method != "PATCH":  # what a patch makes is judged when it is known
+            check_resource(request, request.resource_type, by_package=not principal.is_room)
 
     def write(session: Session) -> Outcome:
         connection = session.connection()
         store.lock(connection)
-        writer = _writer(record, connection, terms)
+        # The clock is read under the lock, so that `lastUpdated` and the feed have one order.
+        writer = _writer(record, connection, Terms(record.clock.now(), None, not principal.is_room))
         (outcome,) = writer.apply([request])
         writer.flush()
         return outcome
 
-    kind = {"POST": "create", "PUT": "update", "DELETE": "delete"}[request.method]
+    kind = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[request.method]
     outcome = await _written(record, principal, kind, request.resource_type, write)
-    await _audit(record, principal, kind, [(outcome.resource_type, outcome.id, outcome.patient)], written=True)
+    await noted(record, principal, kind, [(outcome.resource_type, outcome.id, outcome.patient)], written=True)
     return outcome
 
 
-async def transaction(record: Record, principal: Principal, bundle: Json) -> bytes:
+async def transaction(record: Record, principal: Principal, bundle: Json, base: str = "") -> bytes:
     """Do all of a transaction Bundle or none of it, and return its answer; a repeated one gets its first answer.
 
     Raises:
@@ -202,16 +204,16 @@ async def transaction(record: Record, principal: Principal, bundle: Json) -> byt
     """
     requests = await _requests(record, principal, bundle)
     for request in requests:
-        (check_delete if request.method == "DELETE" else check_write)(principal, request.resource_type)
+        if request.method != "GET":  # who may send Bundles may read
+            (check_delete if request.method == "DELETE" else check_write)(principal, request.resource_type)
     identifier = bundle.get("identifier")
     source = source_uri(identifier) if isinstance(identifier, dict) and "value" in identifier else None
-    terms = Terms(record.clock.now(), source, not principal.is_room)
 
-    def write(session: Session) -> tuple[list[Outcome], bytes]:
-        return _apply_bundle(record, session.connection(), principal, bundle, requests, terms)
+    def write(session: Session) -> tuple[list[tuple[str, str, str | None]], bytes]:
+        return _apply_bundle(record, session.connection(), principal, bundle, requests, source, base)
 
-    outcomes, answer = await _written(record, principal, "transaction", "Bundle", write)
-    await _audit(record, principal, "transaction", [(o.resource_type, o.id, o.patient) for o in outcomes], written=True)
+    touched, answer = await _written(record, principal, "transaction", "Bundle", write)
+    await noted(record, principal, "transaction", touched, written=True)
     return answer
 
 
@@ -236,24 +238,34 @@ def _apply_bundle(
     principal: Principal,
     bundle: Json,
     requests: Sequence[Request],
-    terms: Terms,
-) -> tuple[list[Outcome], bytes]:
+    source: str | None,
+    base: str,
+) -> tuple[list[tuple[str, str, str | None]], bytes]:
     store.lock(connection)
-    if terms.source is not None and (first := store.answer(connection, terms.source)) is not None:
+    if source is not None and (first := store.answer(connection, source)) is not None:
         return [], first.encode()
+    terms = Terms(record.clock.now(), source, not principal.is_room)
     writer = _writer(record, connection, terms)
-    # FHIR's order: deletions, then creations, then updates; the answer keeps the order of the request.
-    order = sorted(range(len(requests)), key=lambda n: ("DELETE", "POST", "PUT").index(requests[n].method))
+    # FHIR's order: deletions, creations, updates, then reads; the answer keeps the order of the request.
+    changes = [n for n, request in enumerate(requests) if request.method != "GET"]
+    order = sorted(changes, key=lambda n: ("DELETE", "POST", "PUT", "PATCH").index(requests[n].method))
     outcomes = dict(zip(order, writer.apply([requests[n] for n in order]), strict=True))
-    listed = [outcomes[n] for n in range(len(requests))]
-    said = transactions.provenance(listed, bundle, principal, instant(terms.now))
+    said = transactions.provenance([outcomes[n] for n in changes], bundle, principal, instant(terms.now))
     if said is not None:
         writer.add(said)
     writer.flush()
-    answer = strict.dumps(transactions.answer(listed))
-    if terms.source is not None:
-        store.keep_answer(connection, terms.source, answer.decode(), micros_of(terms.now))
-    return listed, answer
+    getter = Getter(connection, record.indexer, record.reader, base, record.settings.search_limit_s)
+    got = {
+        n: getter.get(request.url, request.if_match, f"{request.where}.request.url")
+        for n, request in enumerate(requests)
+        if request.method == "GET"
+    }
+    entries = [got[n].entry if n in got else transactions.answer_entry(outcomes[n]) for n in range(len(requests))]
+    answer = strict.dumps(transactions.answer(entries))
+    if source is not None:
+        store.keep_answer(connection, source, answer.decode(), micros_of(terms.now))
+    touched = [(o.resource_type, o.id, o.patient) for o in outcomes.values()]
+    return [*touched, *(one for found in got.values() for one in found.touched)], answer
 
 
 def _writer(record: Record, connection: Connection, terms: Terms) -> Writer:
@@ -273,14 +285,14 @@ async def _written(
             continue
         except ArcuateError as error:
             if error.status < 500:
-                await _audit(record, principal, kind, [(resource_type, "", None)], written=True, outcome="4")
+                await noted(record, principal, kind, [(resource_type, "", None)], written=True, outcome="4")
             raise
         record.news.announce()
         return result
     raise AssertionError("unreachable")
 
 
-async def _audit(
+async def noted(
     record: Record, principal: Principal, interaction: str, touched: Sequence[tuple[str, str, str | None]], detail: str = "",
     *, written: bool = False, outcome: str = "0",
 ) -> None:  # fmt: skip

@@ -17,6 +17,8 @@ class RecordSettings(RoomSettings):
     room_bundle_entries: Annotated[int, "Entries in a Bundle from one of the house's own rooms."] = 20000
     page_valid_s: Annotated[int, "Seconds for which the link to a next page can be used."] = 3600
     longest_wait_s: Annotated[float, "Longest time in seconds for which a reader of the feed may wait for news."] = 60.0
+    search_limit_s: Annotated[float, "Seconds after which a costly search is stopped (503, too-costly)."] = 10.0
+    export_valid_s: Annotated[int, "Seconds for which a Bulk Data export can be fetched."] = 86400
     poll_s: Annotated[
         float, "Seconds between looks for news that another replica wrote (PostgreSQL only; SQLite has one writer)."
     ] = 0.2

@@ -120,6 +120,47 @@ class AnswerRow(Base, table=True):
     at: int = Field(sa_type=BigInteger)
 
 
+class ExportRow(Base, table=True):
+    """A Bulk Data export that was asked for; its lines are the versions at its feed number."""
+
+    __tablename__ = "export"
+    id: str = Field(primary_key=True)
+    url: str
+    at: int = Field(sa_type=BigInteger, index=True)
+    seq: int = Field(sa_type=BigInteger)
+    asked: str = Field(sa_type=Text)  # JSON: types, since, patients
+    owner: str
+    counts: str | None = Field(default=None, sa_type=Text)  # JSON: lines of each type; None while they are counted
+
+
+class SubscriptionRow(Base, table=True):
+    """How far a Subscription has come; its wishes stand in the resource of that id."""
+
+    __tablename__ = "subscription"
+    id: str = Field(primary_key=True)
+    version: int  # of the resource, as it was last looked at
+    status: str = Field(index=True)
+    cursor: int = Field(sa_type=BigInteger)  # feed number up to which events were collected
+    events: int = 0  # number of the newest event
+    sent: int = 0  # number of the newest event that the endpoint took
+    due: int = Field(sa_type=BigInteger)  # microseconds since 1970 UTC: not to be tried before
+    heard: int = Field(sa_type=BigInteger)  # when the endpoint last took something
+    failing: int | None = Field(default=None, sa_type=BigInteger)  # since when it takes nothing
+    failures: int = 0
+    reason: str | None = None
+    lease_until: int = Field(default=0, sa_type=BigInteger)
+    attempt: int = 0  # grows with every lease: what an older holder writes is refused
+
+
+class SubscriptionEventRow(Base, table=True):
+    """One event of a Subscription, numbered in feed order."""
+
+    __tablename__ = "subscription_event"
+    subscription: str = Field(primary_key=True)
+    number: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    seq: int = Field(sa_type=BigInteger)
+
+
 class SecretRow(Base, table=True):
     """A key of the room's own, shared by its replicas."""
 
@@ -138,6 +179,9 @@ STRING: Table = Base.metadata.tables["string_index"]
 NUMBER: Table = Base.metadata.tables["number_index"]
 CLAIM: Table = Base.metadata.tables["claim"]
 ANSWER: Table = Base.metadata.tables["answer"]
+EXPORT: Table = Base.metadata.tables["export"]
+SUBSCRIPTION: Table = Base.metadata.tables["subscription"]
+SUBSCRIPTION_EVENT: Table = Base.metadata.tables["subscription_event"]
 SECRET: Table = Base.metadata.tables["secret"]
 
 INDEXES = (TOKEN, REFERENCE, DATE, STRING, NUMBER)

@@ -1,22 +1,26 @@
 """Transaction Bundles: their entries read into requests, their answer, and the Provenance of what they wrote (FHIR R4, 3.1.0.11)."""
 
+import base64
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from arcuate.kernel.auth import Principal
 from arcuate.kernel.errors import BadInput, Json, NotSupported, TooLarge
-from arcuate.kernel.fhir import types
-from arcuate.record.changes import Outcome, Request
+from arcuate.kernel.fhir import strict, types
+from arcuate.record import patch
 from arcuate.record.domain import etag, instant
 from arcuate.record.indexing import datetime_of
 from arcuate.record.parameters import Parameters
+from arcuate.record.requests import Outcome, Request, check_resource
 
 CLIENT_SYSTEM = "urn:arcuate:client"
 PERSON_SYSTEM = "urn:arcuate:person"
 
 _URL = re.compile(
-    r"(?:[^?]*/)?(?P<type>[A-Z][A-Za-z]+)(?:/(?P<id>[A-Za-z0-9\-.]{1,64}))?(?:\?(?P<query>.*))?\Z", re.DOTALL
+    r"(?:[^?]*/)?(?P<type>[A-Z][A-Za-z]+)(?:/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/[0-9]{1,9})?)?(?:\?(?P<query>.*))?\Z",
+    re.DOTALL,
 )
 _STATUS = {200: "200 OK", 201: "201 Created", 204: "204 No Content"}
 
@@ -72,11 +76,32 @@ def request_of(entry: Json, position: int, parameters: Parameters, *, by_package
             raise _fault("A PUT names one id or one condition", f"{where}.request.url")
         check_resource(made, f"{where}.resource", by_package=by_package)
         return made
-    if method == "DELETE" and found["id"] is not None:
+    if method == "DELETE":
+        if (found["id"] is None) == (made.condition is None):
+            raise _fault("A DELETE names one id or one condition", f"{where}.request.url")
         return made
-    if method in ("GET", "HEAD", "PATCH", "DELETE"):
-        raise NotSupported(f"{method} of this form is not served inside a transaction", where=f"{where}.request.method")
+    if method == "PATCH":
+        if (found["id"] is None) == (made.condition is None):
+            raise _fault("A PATCH names one id or one condition", f"{where}.request.url")
+        return replace(made, patch=_patch(made.resource, f"{where}.resource"), resource=None)
+    if method == "GET":
+        return Request("GET", found["type"], where=where, if_match=request.get("ifNoneMatch"), url=str(url))
+    if method == "HEAD":
+        raise NotSupported("HEAD is not served inside a Bundle", where=f"{where}.request.method")
     raise _fault("The method is not one of FHIR", f"{where}.request.method", "value")
+
+
+def _patch(resource: Any, where: str) -> list[Json]:
+    """Return the JSON Patch that a Binary carries (FHIR R4, 3.1.0.11.2)."""
+    if not isinstance(resource, dict) or resource.get("resourceType") != "Binary":
+        raise _fault("A patch comes as a Binary", where)
+    if resource.get("contentType") != patch.MEDIA:
+        raise NotSupported("The Binary is no JSON Patch", where=f"{where}.contentType", todo=f"Send {patch.MEDIA}.")
+    try:
+        body = base64.b64decode("".join(str(resource.get("data", "")).split()), validate=True)
+    except ValueError:
+        raise _fault("The data is no base64", f"{where}.data", "value") from None
+    return patch.read(strict.loads_array(body, strict.OUTSIDE), where)
 
 
 def _created(made: Request, extra: str | None, condition: Any, by_package: bool) -> Request:
@@ -89,32 +114,18 @@ def _created(made: Request, extra: str | None, condition: Any, by_package: bool)
     )  # fmt: skip
 
 
-def check_resource(request: Request, path: str, *, by_package: bool = True) -> None:
-    """Refuse a resource that is missing, of another type or id than its address, or not valid.
-
-    Raises:
-        BadInput: It is.
-    """
-    resource = request.resource
-    if not isinstance(resource, dict):
-        raise _fault("The resource is missing", path, "required")
-    if resource.get("resourceType") != request.resource_type:
-        raise _fault(f"A {request.resource_type} belongs here", f"{path}.resourceType")
-    if request.method == "PUT" and request.id is not None and resource.get("id") != request.id:
-        raise _fault("The resource's id differs from the one in the address", f"{path}.id", "value")
-    types.validate(resource, path, by_package=by_package)
-
-
-def answer(outcomes: Sequence[Outcome]) -> Json:
+def answer(entries: Sequence[Json]) -> Json:
     """Return the answer to a transaction."""
     made: Json = {"resourceType": "Bundle", "type": "transaction-response"}
-    if outcomes:
-        made["entry"] = [answer_entry(outcome) for outcome in outcomes]
+    if entries:
+        made["entry"] = list(entries)
     return made
 
 
 def answer_entry(outcome: Outcome) -> Json:
     """Return one entry of the answer."""
+    if not outcome.id:
+        return {"response": {"status": _STATUS[outcome.status]}}
     place = f"{outcome.resource_type}/{outcome.id}"
     response = {
         "status": _STATUS[outcome.status], "location": f"{place}/_history/{outcome.version}", "etag": etag(outcome.version),

@@ -134,3 +134,10 @@ def _element(owner: str, path: str, name: str, field: FieldInfo) -> Element:
     backbone = kind.startswith(root) and kind != root
     nested = path if kind == owner else f"{path}.{name}" if backbone else kind
     return Element(many, "object", kind, nested, targets=frozenset() if known & ABSTRACT else known)
+
+
+@cache
+def summary_of(kind: str) -> frozenset[str]:
+    """Return the top elements of a resource that belong to its summary (`_summary=true`)."""
+    fields = get_fhir_model_class(kind).model_fields.items()
+    return frozenset(field.alias or name for name, field in fields if _extra(field).get("summary_element_property"))

@@ -15,7 +15,7 @@ from typing import Any
 
 from arcuate.kernel.errors import BadInput, Json, TooLarge
 
-__all__ = ["HOUSE", "OUTSIDE", "Exact", "Json", "Limits", "dumps", "loads"]
+__all__ = ["HOUSE", "OUTSIDE", "Exact", "Json", "Limits", "dumps", "loads", "loads_array"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,26 @@ def loads(data: bytes, limits: Limits = HOUSE) -> Json:
         TooLarge: More bytes than the limit.
         BadInput: Not a JSON object in UTF-8 that has one meaning (code `structure`), or nested too deeply (`too-costly`).
     """
+    parsed = _loaded(data, limits)
+    if not isinstance(parsed, dict):
+        raise _structure("The body is no JSON object", todo="Send one resource as an object.")
+    return parsed
+
+
+def loads_array(data: bytes, limits: Limits = HOUSE) -> list[Any]:
+    """Return the JSON array in these bytes (a JSON Patch), through the same gate.
+
+    Raises:
+        TooLarge: More bytes than the limit.
+        BadInput: Not a JSON array in UTF-8 that has one meaning.
+    """
+    parsed = _loaded(data, limits)
+    if not isinstance(parsed, list):
+        raise _structure("The body is no JSON array")
+    return parsed
+
+
+def _loaded(data: bytes, limits: Limits) -> Any:
     if len(data) > limits.size:
         raise TooLarge(f"The body has {len(data)} bytes; the limit is {limits.size}", todo="Send less in one request.")
     if data.startswith(_BOMS):
@@ -131,8 +151,6 @@ def loads(data: bytes, limits: Limits = HOUSE) -> Json:
         raise _structure(f"Byte {error.start} is not UTF-8", todo="Send UTF-8.") from None
     hooks = _Hooks()
     parsed = _parse(text, hooks)
-    if not isinstance(parsed, dict):
-        raise _structure("The body is no JSON object", todo="Send one resource as an object.")
     if hooks.fault or "\\u" in text:  # only escapes can bring NUL or half a surrogate pair this far
         _refuse_faults(parsed)
     return parsed
@@ -202,8 +220,8 @@ def _parse(text: str, hooks: _Hooks) -> Any:
         raise BadInput("Nested too deeply", code="too-costly") from None
 
 
-def _refuse_faults(parsed: Json) -> None:
-    root = parsed.get("resourceType")
+def _refuse_faults(parsed: Any) -> None:
+    root = parsed.get("resourceType") if isinstance(parsed, dict) else ""
     for where, value in _walk(parsed, root if isinstance(root, str) and root.isalpha() else ""):
         if isinstance(value, _Duplicate):
             raise _structure(

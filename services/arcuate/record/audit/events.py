@@ -6,7 +6,17 @@ from arcuate.record.domain import instant
 from arcuate.record.indexing import datetime_of
 from arcuate.record.transactions import CLIENT_SYSTEM, PERSON_SYSTEM
 
-_ACTIONS = {"create": "C", "update": "U", "delete": "D", "read": "R", "vread": "R", "transaction": "E", "batch": "E"}
+_ACTIONS = {
+    "create": "C",
+    "update": "U",
+    "delete": "D",
+    "read": "R",
+    "vread": "R",
+    "transaction": "E",
+    "batch": "E",
+    "patch": "U",
+    "operation": "E",
+}
 _SHOWN = 200
 
 
@@ -39,7 +49,7 @@ def audit_event(kept: Kept) -> Json:
         if f"Patient/{patient}" not in entry.targets
     ]
     if entry.detail:
-        entities.append({"name": f"search by {entry.detail}"})
+        entities.append({"name": entry.detail if entry.interaction == "operation" else f"search by {entry.detail}"})
     if entities:
         made["entity"] = entities
     return made
