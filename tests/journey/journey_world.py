@@ -11,12 +11,17 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from outside import Sink
 from processes import rooms_apart
+from sqlmodel import Session
 
 from arcuate.gateway.settings import GatewaySettings, Receiver
-from arcuate.house import ROOMS, HouseSettings, HouseTransport, open_house
+from arcuate.house import ROOMS, House, HouseSettings, HouseTransport, open_house
 from arcuate.imaging.settings import ImagingSettings
+from arcuate.journey.app import feed_of
+from arcuate.journey.service import take_change
+from arcuate.journey.tables import WORK
 from arcuate.kernel.auth import Principal, Role, tokens
 from arcuate.kernel.clock import ManualClock, SystemClock
 from arcuate.kernel.fhir.client import FhirClient
@@ -75,8 +80,38 @@ class World:
         return case
 
 
+async def settle(house: House) -> None:
+    """Let journey take all changes and do all that is due; its own worker and watcher run beside this."""
+    room, context = house.rooms["journey"].app.state, house.contexts["journey"]
+    jobs = WORK.jobs
+
+    def busy(session: Session) -> bool:
+        due = sa.or_(jobs.c.state == "leased", sa.and_(jobs.c.state == "ready", jobs.c.due <= context.clock.now()))
+        return session.execute(sa.select(jobs.c.id).where(due).limit(1)).first() is not None
+
+    quiet = 0
+    while quiet < _QUIET_LOOKS:
+        seen = 0
+        async for change in feed_of(room.journey).available():
+            await take_change(room.journey, change)
+            seen += 1
+        await room.worker.drain()
+        quiet = 0 if seen or await context.database.read(busy) else quiet + 1
+        await asyncio.sleep(0.01)
+
+
+def house_client(house: House) -> httpx.AsyncClient:
+    """A client of a house in this program, for somebody who may do everything."""
+    key = house.rooms["access"].app.state.access.signing_key
+    principal = Principal("t", frozenset({Role.INTEGRATION, Role.LEAD, Role.ADMIN, Role.ROOM}), "t", "Tester")
+    token = tokens.issue(key, "urn:arcuate:access", principal, house.contexts["access"].clock.now(), 7 * 86400)
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.AsyncClient(transport=HouseTransport(house), base_url="http://house", headers=headers, timeout=30)
+
+
 START = datetime(2026, 3, 17, 9, 0, tzinfo=UTC)
 _TICK_S = 0.05
+_QUIET_LOOKS = 3
 _ROOMS = [room for room in ROOMS if room != "dashboard"]  # a journey needs no page
 
 

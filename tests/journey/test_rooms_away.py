@@ -1,6 +1,5 @@
 """Every room may be away: the case goes on, says what is missing, and is repaired when the room returns."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,14 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-import sqlalchemy as sa
-from sqlmodel import Session
+from journey_world import house_client, settle
 
-from arcuate.house import House, HouseSettings, HouseTransport, open_house
-from arcuate.journey.app import feed_of
-from arcuate.journey.service import take_change
-from arcuate.journey.tables import WORK
-from arcuate.kernel.auth import Principal, Role, tokens
+from arcuate.house import House, HouseSettings, open_house
 from arcuate.kernel.clock import ManualClock
 from arcuate.kernel.codes import accession_identifier, identifier, reference, study_uid_identifier
 from arcuate.kernel.fhir.client import FhirClient
@@ -38,36 +32,8 @@ async def house(tmp_path: Path, clock: ManualClock) -> AsyncIterator[House]:
 
 
 @pytest.fixture
-def http(house: House, clock: ManualClock) -> httpx.AsyncClient:
-    key = house.rooms["access"].app.state.access.signing_key
-    principal = Principal("t", frozenset({Role.INTEGRATION, Role.LEAD, Role.ADMIN, Role.ROOM}), "t", "Tester")
-    token = tokens.issue(key, "urn:arcuate:access", principal, clock.now(), 7 * 86400)
-    return httpx.AsyncClient(
-        transport=HouseTransport(house),
-        base_url="http://house",
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=30,
-    )
-
-
-async def settle(house: House) -> None:
-    """Let journey take all changes and do all that is due; its own worker and watcher run beside this."""
-    room, context = house.rooms["journey"].app.state, house.contexts["journey"]
-    jobs = WORK.jobs
-
-    def busy(session: Session) -> bool:
-        due = sa.or_(jobs.c.state == "leased", sa.and_(jobs.c.state == "ready", jobs.c.due <= context.clock.now()))
-        return session.execute(sa.select(jobs.c.id).where(due).limit(1)).first() is not None
-
-    quiet = 0
-    while quiet < 3:
-        seen = 0
-        async for change in feed_of(room.journey).available():
-            await take_change(room.journey, change)
-            seen += 1
-        await room.worker.drain()
-        quiet = 0 if seen or await context.database.read(busy) else quiet + 1
-        await asyncio.sleep(0.01)
+def http(house: House) -> httpx.AsyncClient:
+    return house_client(house)
 
 
 async def case(http: httpx.AsyncClient) -> dict[str, Any]:

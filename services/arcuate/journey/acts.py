@@ -56,6 +56,11 @@ class InHand:
         """All that is known of the case."""
         return self.gathered.facts
 
+    @property
+    def has_written(self) -> bool:
+        """Whether the row says more by now than was read."""
+        return self.version != self.row.version
+
     async def write(self, fn: Callable[[Session], Any]) -> None:
         """Write, unless another worker has brought the case forward meanwhile."""
 

@@ -94,10 +94,8 @@ def judge(session: Session, seen: Seen, now: datetime, settings: JourneySettings
         if not seen.cause:
             return ""
         row = AlertRow(name=seen.name, kind=seen.kind, open_name=seen.name, cause=seen.cause, since=seen.since or now)
-    told = _fails(row, seen, now, settings) if seen.cause else _works(session, row, now, settings)
-    if row in session or row.id is None:
         session.add(row)
-    return told
+    return _fails(row, seen, now, settings) if seen.cause else _works(session, row, now, settings)
 
 
 def _fails(row: AlertRow, seen: Seen, now: datetime, settings: JourneySettings) -> str:

@@ -96,7 +96,8 @@ async def advance(journey: Journey, job: Job) -> Apply | None:
                 return None
             if not await note_times(case) and not await one_act(case):
                 break
-        case = await _look(journey, case_id)
+        if case is not None and case.has_written:
+            case = await _look(journey, case_id)
     except Unavailable as error:
         raise Later(_RECORD_AWAY_S, "the record does not answer") from error
     return None if case is None else _settled(case)
