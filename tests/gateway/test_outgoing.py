@@ -7,6 +7,8 @@ from decimal import Decimal
 from tests.gateway.conftest import Sink, Site, positive
 from tests.gateway.messages import booking, order, result
 
+from arcuate.gateway.outgoing import queue
+from arcuate.gateway.tables import work
 from arcuate.kernel import codes
 from arcuate.kernel.errors import Json
 from arcuate.kernel.fhir.client import version_of
@@ -262,3 +264,44 @@ async def test_what_our_pages_ask_goes_to_the_ris_and_is_done_with_its_message(c
     await connected.apply(booking("S13", start="20260320090000", control_id="11", at="20260317120000"))
     assert (await connected.fhir.read("Task", task["id"]))["status"] == "completed"
     assert (await connected.find("Appointment"))[0]["start"] == "2026-03-20T09:00:00+01:00"
+
+
+async def test_names_and_texts_longer_than_the_tables_of_the_standard_never_keep_a_report_back(
+    connected: Site, sinks: Sinks
+) -> None:
+    assigner, exam = "University Hospital of the North East", "MR Brain " + "with and without contrast " * 12
+    text = (
+        order().replace("^^^HOSP^MR", f"^^^{assigner}^MR").replace("^RIS|", f"^{assigner}|").replace("MR Brain", exam)
+    )
+    await connected.apply(text, result().replace("^^^HOSP^MR", f"^^^{assigner}^MR").replace("MR Brain", exam))
+    await settled(connected)
+
+    (raw,) = sinks["report"].received
+    message = Message.parse(raw)
+    assert message.value("PID-3.4") == assigner and message.value("OBR-2.2") == assigner
+    assert message.value("OBR-4.2") == exam.strip()
+
+
+async def test_what_cannot_be_built_stands_in_the_error_queue_and_is_tried_again_by_a_person(connected: Site) -> None:
+    now = connected.clock.now()
+    await connected.parts.context.database.write(
+        lambda s: work.enqueue(s, queue.COMPOSE, now=now, payload={"type": "DiagnosticReport"})
+    )
+    for _ in range(4):
+        connected.clock.advance(600)
+        await connected.settle()
+
+    found = await connected.get("/gateway/errors")
+    (item,) = found["outgoing"]
+    assert item["cause"] == "could not be built" and item["about"].startswith("DiagnosticReport/") and item["reason"]
+    assert {"cause": "could not be built", "state": "parked", "count": 1} in found["groups"]
+    assert (await connected.get(f"/gateway/errors/{item['id']}"))["id"] == item["id"]
+
+    assert (await connected.http.post(f"/gateway/errors/{item['id']}/replay")).status_code == 200
+    assert (await connected.http.post(f"/gateway/errors/{item['id']}/replay")).status_code == 409
+    for _ in range(4):
+        connected.clock.advance(600)
+        await connected.settle()
+    away = await connected.http.post(f"/gateway/errors/{item['id']}/discard", json={"reason": "its report was deleted"})
+    assert away.status_code == 200
+    assert (await connected.get("/gateway/errors"))["outgoing"] == []

@@ -233,6 +233,8 @@ def _add_error_routes(app: FastAPI, parts: Parts) -> None:
     async def error(request: Request, item: str) -> Json:
         way, number = _item(item)
         get_logger("gateway").info("error item opened", item=item, by=principal_of(request).subject)
+        if way == "job":
+            return await database.read(lambda s: views.job_item(s, number))
         if way == "out":
             row = await database.read(lambda s: queue.load(s, number))
             return {**views.outgoing_line(row), **views.content(row.raw, "")}
@@ -247,6 +249,10 @@ def _add_error_routes(app: FastAPI, parts: Parts) -> None:
         way, number = _item(item)
         by, now = _who(request), clock.now()
         edited = await _edited(request)
+        if way == "job":
+            await database.write(lambda s: work.replay(s, number, now=now, by=by))
+            parts.mapper.wake()
+            return {"id": item, "state": queue.WAITING}
         if way == "out":
             if edited is not None:
                 raise BadInput("An outgoing message is not edited; mend what it was made from", where=item)
@@ -270,6 +276,9 @@ def _add_error_routes(app: FastAPI, parts: Parts) -> None:
         way, number = _item(item)
         reason = str((await read_json(request)).get("reason") or "")
         by, now = _who(request), clock.now()
+        if way == "job":
+            await database.write(lambda s: work.discard(s, number, now=now, by=by, reason=_reason(reason)))
+            return {"id": item, "state": State.DISCARDED}
         act = queue.discard if way == "out" else store.discard
         await database.write(lambda s: act(s, number, reason, by, now))
         parts.sending.wake()
@@ -278,9 +287,15 @@ def _add_error_routes(app: FastAPI, parts: Parts) -> None:
 
 def _item(text: str) -> tuple[str, int]:
     way, _, number = text.partition("-")
-    if way not in ("in", "out") or not number.isdigit():
+    if way not in ("in", "out", "job") or not number.isdigit():
         raise NotFound("There is no such item in the error queue", where=text[:40])
     return way, int(number)
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise BadInput("A message is set aside only with a reason", where="reason")
+    return text.strip()[:400]
 
 
 def _who(request: Request) -> str:

@@ -11,12 +11,14 @@ from sqlmodel import Session, col, func, select
 from arcuate.gateway import store
 from arcuate.gateway.domain import State
 from arcuate.gateway.outgoing import queue
-from arcuate.gateway.tables import Frame, Message, Outgoing, Transport
-from arcuate.kernel.errors import Json
+from arcuate.gateway.tables import Frame, Message, Outgoing, Transport, work
+from arcuate.kernel.errors import Json, NotFound
 from arcuate.kernel.hl7v2.message import Message as Hl7Message
+from arcuate.kernel.work import ParkedJob
 
 IN_QUEUE = (State.PARKED, State.UNMATCHED)
 _MOST = 200
+UNBUILT = "could not be built"
 
 
 def instant(moment: datetime | None) -> str | None:
@@ -42,6 +44,9 @@ def errors(session: Session, before: int | None, limit: int, cause: str) -> Json
     ).all()
     if parked := sum(row.state == queue.PARKED for row in stuck):
         groups.append({"cause": "refused by a receiver", "state": "parked", "count": parked})
+    given_up = [job for job in work.parked(session) if job.kind != store.MAP]
+    if given_up:
+        groups.append({"cause": UNBUILT, "state": "parked", "count": len(given_up)})
     statement = (
         select(Message, Frame)
         .join(Frame, col(Frame.number) == col(Message.frame))
@@ -55,7 +60,29 @@ def errors(session: Session, before: int | None, limit: int, cause: str) -> Json
     shown = rows[: min(limit, _MOST)]
     items = [error_line(message, frame) for message, frame in shown]
     more = shown[-1][0].id if len(rows) > len(shown) else None
-    return {"groups": groups, "items": items, "outgoing": [outgoing_line(row) for row in stuck], "before": more}
+    outgoing = [*(outgoing_line(row) for row in stuck), *(job_line(job) for job in given_up)]
+    return {"groups": groups, "items": items, "outgoing": outgoing, "before": more}
+
+
+def job_line(job: ParkedJob) -> Json:
+    """Return work on the way out that was given up: what could not be built has no message yet."""
+    about = f"{job.payload.get('type', '')}/{job.payload.get('id', '')}" if "type" in job.payload else ""
+    return {
+        "id": f"job-{job.id}", "receiver": "", "kind": job.kind, "state": "parked", "cause": UNBUILT, "reason": job.reason, "about": about,
+        "tries": 0, "created": instant(job.parked_at), "sent": None, "changed_by": "",
+    }  # fmt: skip
+
+
+def job_item(session: Session, number: int) -> Json:
+    """Return one of them.
+
+    Raises:
+        NotFound: It is not parked.
+    """
+    found = next((job for job in work.parked(session) if job.id == number and job.kind != store.MAP), None)
+    if found is None:
+        raise NotFound("There is no such item in the error queue", where=f"job-{number}")
+    return {**job_line(found), "text": "", "charset": "", "segments": []}
 
 
 def error_line(message: Message, frame: Frame) -> Json:

@@ -21,6 +21,8 @@ from arcuate.kernel.fhir.feed import Change
 from arcuate.kernel.hl7v2 import build
 from arcuate.kernel.work import Apply, Job, Later
 
+_LONGEST_NAME = 20
+
 
 def wanted(change: Change) -> bool:
     """Say whether a change may mean a message: a report that is a draft of ours or signed, or something asked of the RIS."""
@@ -30,6 +32,11 @@ def wanted(change: Change) -> bool:
     if change.type == "DiagnosticReport":
         return is_draft(resource) or resource.get("status") in SIGNED
     return change.type == "Task" and resource.get("status") == "requested" and bool(srm.asked(resource))
+
+
+def _namespace(name: str) -> str:
+    """A name as HD.1 holds it: 20 characters (chapter 2.A.36); a site may call itself more than that."""
+    return name[:_LONGEST_NAME].strip()
 
 
 def is_draft(report: Json) -> bool:
@@ -129,8 +136,8 @@ class Composer:
 
     def _envelope(self, receiver: Receiver, kind: str, event: str, structure: str) -> build.Envelope:
         return build.Envelope(
-            kind, event, structure, secrets.token_hex(10), self.clock.now(), self.zone, facility=self.facility,
-            to_application=receiver.application or receiver.name, to_facility=receiver.facility or self.facility,
+            kind, event, structure, secrets.token_hex(10), self.clock.now(), self.zone, facility=_namespace(self.facility),
+            to_application=receiver.application or receiver.name, to_facility=receiver.facility or _namespace(self.facility),
         )  # fmt: skip
 
     def _outgoing(

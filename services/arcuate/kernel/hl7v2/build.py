@@ -18,8 +18,8 @@ from arcuate.kernel.errors import Defect
 from arcuate.kernel.hl7v2 import escape, timestamps
 
 VERSION = "2.5.1"
-_LONG_TYPES = frozenset({"TX", "FT", "ED"})  # 2.5.1 chapter 2A: 65,536 characters
-_LONGEST_ST = 199
+_SHORT = 20  # the shortest limit of text that hl7apy knows: IS
+_LONG_VALUE = re.compile(r"[^|^~&\r]{21,}")
 
 Sub = str
 Component = Sub | tuple[Sub, ...]
@@ -119,12 +119,20 @@ def check(raw: bytes) -> None:
 
 
 def _for_hl7apy(text: str) -> str:
-    """Shorten long OBX-5 of the types that may be long: hl7apy 1.3.5 holds every OBX-5 to the 199 characters of ST."""
+    """Shorten every value: hl7apy 1.3.5 refuses lengths that receivers take.
+
+    It holds each OBX-5 to the 199 characters of ST and each assigner to the 20 of IS. The assigner's name came to us in the hospital's own
+    messages; cutting it would name another assigner, and refusing it would keep a signed report from its receivers.
+    """
     lines = []
     for line in text.split("\r"):
         fields = line.split("|")
-        if fields[0] == "OBX" and len(fields) > 5 and fields[2] in _LONG_TYPES and len(fields[5]) > _LONGEST_ST:
-            fields[5] = "long" if fields[2] != "ED" else "^TEXT^^A^long"
+        if fields[0] == "OBX" and len(fields) > 5 and fields[2] == "ED" and len(fields[5]) > _SHORT:
+            fields[5] = "^TEXT^^A^long"
+        start = 2 if fields[0] == "MSH" else 1
+        fields[start:] = [
+            _LONG_VALUE.sub(lambda found: found.group()[:_SHORT].replace("\\", " "), field) for field in fields[start:]
+        ]
         lines.append("|".join(fields))
     return "\r".join(lines)
 
