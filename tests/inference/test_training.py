@@ -1,5 +1,6 @@
 """Training on a painted label map: what it must keep, whatever it learns. Needs the extra torch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -131,6 +132,23 @@ def test_training_ships_a_model_and_goes_on_elsewhere_from_what_lies_with_it(
     entry.train_model("brain-t1", tmp_path / "models", labelmaps, tmp_path / "another-cache", 0.01, said.append)
     second = checkpoint.progress_of(folder / entry.KEPT)
     assert second.steps > first.steps and any(f"going on from step {first.steps}" in line for line in said)
+
+
+def test_a_training_that_finds_nothing_better_keeps_the_weights_and_where_it_stands(
+    labelmaps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_plan(monkeypatch)
+    said: list[str] = []
+    folder = entry.train_model("brain-t1", tmp_path / "models", labelmaps, tmp_path / "cache", 0.01, said.append)
+    weights, stood = (folder / "weights.safetensors").read_bytes(), checkpoint.progress_of(folder / entry.KEPT).steps
+    judge = training.judge
+    monkeypatch.setattr(training, "judge", lambda *given: replace(judge(*given), dice=-1.0))
+
+    entry.train_model("brain-t1", tmp_path / "models", labelmaps, tmp_path / "another-cache", 0.01, said.append)
+
+    assert (folder / "weights.safetensors").read_bytes() == weights
+    assert checkpoint.progress_of(folder / entry.KEPT).steps > stood
+    assert any("nothing better" in line for line in said)
 
 
 def test_a_training_without_maps_or_of_an_unknown_model_says_so(tmp_path: Path) -> None:

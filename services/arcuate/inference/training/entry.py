@@ -35,13 +35,19 @@ def train_model(
     place = Place(labelmaps, cache / "labelmaps", cache / "training")
     restore(name, models_dir, place, say)
     train(name, place, minutes, say)
+    if not any(place.best(phase).exists() for phase in PLANS[name]) and (models_dir / name / "model.toml").exists():
+        say(f"{name}: nothing better than the shipped weights was found; they stay, training can go on")
     return ship(name, models_dir, place)
 
 
 def ship(name: str, models_dir: Path, place: Place) -> Path:
-    """Exports the best state so far and keeps the newest checkpoint beside it, without training."""
-    folder = export(name, place, models_dir, maps.prepare(place.labelmaps, place.cache, labels.load()))
-    last = PLANS[name][-1]
+    """Exports the best state so far and keeps the newest checkpoint beside it, without training.
+
+    Where training went on from a kept checkpoint and found nothing better, the weights that lie there are the best.
+    """
+    folder, last = models_dir / name, PLANS[name][-1]
+    if any(place.best(phase).exists() for phase in PLANS[name]) or not (folder / "model.toml").exists():
+        folder = export(name, place, models_dir, maps.prepare(place.labelmaps, place.cache, labels.load()))
     if place.checkpoint(last).exists():
         shutil.copyfile(place.checkpoint(last), folder / KEPT)
     return folder
