@@ -13,12 +13,13 @@ import httpx
 from arcuate.access import service as access_service
 from arcuate.access import store as access_store
 from arcuate.dashboard.settings import DashboardSettings
-from arcuate.gateway.settings import GatewaySettings
+from arcuate.gateway.settings import GatewaySettings, Receiver
 from arcuate.house import House, HouseSettings, HouseTransport, open_house
 from arcuate.journey.settings import JourneySettings
 from arcuate.kernel.auth import Role
 from arcuate.kernel.clock import ManualClock
 from arcuate.kernel.fhir.client import FhirClient
+from arcuate.kernel.hl7v2.mllp import MllpClient
 from arcuate.kernel.settings import SiteSettings
 
 ROOMS = ("access", "record", "gateway", "assignment", "journey", "dashboard")
@@ -89,6 +90,12 @@ class Department:
                     return ledger
                 await asyncio.sleep(0.05)
 
+    async def send(self, *messages: bytes) -> None:
+        """Send HL7 messages as a RIS would."""
+        async with MllpClient("127.0.0.1", self.house.rooms["gateway"].app.state.parts.listener.port) as client:
+            for message in messages:
+                await client.send(message)
+
     @property
     def rooms_http(self) -> httpx.AsyncClient:
         """Return a client that acts as a room."""
@@ -103,16 +110,20 @@ async def _tick(clock: ManualClock) -> None:
 
 @contextlib.asynccontextmanager
 async def open_department(
-    folder: Path, rooms: tuple[str, ...] = ROOMS, *, synthetic: bool = True
+    folder: Path,
+    rooms: tuple[str, ...] = ROOMS,
+    *,
+    synthetic: bool = True,
+    receivers: tuple[Receiver, ...] = (),
 ) -> AsyncIterator[Department]:
     """Open an empty house at 13:42 of the invented day; its clock runs."""
     clock = ManualClock(department.NOW)
     ticking = asyncio.create_task(_tick(clock))
-    site = SiteSettings(time_zone="Europe/Zurich", site_name="Northgate neuroradiology", synthetic=synthetic)
+    site = SiteSettings(time_zone="Europe/Zurich", site_name="Northgate", synthetic=synthetic)
     room_settings = {
-        "gateway": GatewaySettings(port=0),
+        "gateway": GatewaySettings(port=0, receivers=receivers),
         "dashboard": DashboardSettings(part_limit_s=10),
-        "journey": JourneySettings(images_wait_s=1),
+        "journey": JourneySettings(images_wait_s=1, measuring_wait_s=1),
     }
     try:
         async with open_house(

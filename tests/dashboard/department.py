@@ -36,6 +36,7 @@ class Visit:
     waited: int = 0
     begun: str = ""
     flag: tuple[str, str, str] | None = None
+    priority: str = "routine"
 
 
 KIDNEY = ("contrast-renal", "Contrast and kidneys", "No eGFR is on file for an exam with contrast.")
@@ -57,14 +58,14 @@ DAY = (
     Visit("0431", "MR2", "15:30", 35, "MRI thoracic spine", chance=0.08),
     Visit("0434", "MR2", "16:10", 40, "MRI brain metastases, with contrast", chance=0.05, flag=KIDNEY),
     Visit("0438", "MR2", "16:55", 35, "MRI cervical spine", chance=0.14),
-    Visit("0404", "MR3", "12:50", 30, "MRA head", "done", begun="12:50"),
+    Visit("0404", "MR3", "12:50", 30, "MRA head", "done", begun="12:50", priority="urgent"),
     Visit("0409", "MR3", "13:35", 35, "MRI brain stroke", "running", begun="13:35"),
     Visit("0423", "MR3", "14:15", 40, "MRI brain epilepsy", chance=0.07),
     Visit("0432", "MR3", "15:50", 35, "MRI brain ARIA check", chance=0.04),
     Visit("0435", "MR3", "16:30", 40, "MRI orbits, with contrast", chance=0.27, reason="two of four missed"),
     Visit("0439", "MR3", "17:15", 35, "MRI brain MS", chance=0.12),
     Visit("0406", "CT1", "12:55", 20, "CTA head and neck", "done", begun="12:55"),
-    Visit("0410", "CT1", "13:20", 15, "CT head", "done", begun="13:20"),
+    Visit("0410", "CT1", "13:20", 15, "CT head", "done", begun="13:20", priority="stat"),
     Visit("0444", "CT1", "13:38", 15, "CT head", "running", begun="13:38"),
     Visit("0424", "CT1", "14:00", 20, "CTA head and neck", "here", waits=(10, 16, 24), waited=6),
     Visit("0427", "CT1", "14:30", 15, "CT head", chance=0.13),
@@ -180,7 +181,7 @@ def day(visits: tuple[Visit, ...] = DAY) -> Json:
 
 def _visit(visit: Visit, place: Json) -> Iterator[bundle.Entry]:
     person = bundle.create(patient(visit.number))
-    request = bundle.create(order(visit.number, visit.exam, person.reference))
+    request = bundle.create(order(visit.number, visit.exam, person.reference, priority=visit.priority))
     yield from (person, request)
     start = at(visit.start)
     booking = bundle.create({

@@ -143,3 +143,14 @@ def test_every_visit_has_room_for_a_line_and_every_hour_is_inside_the_axis() -> 
 
     assert all(s.height >= 24 for s in board.placed(lane, scale, NOW, LIMITS))
     assert all(0 <= scale.y(hour) <= scale.height for hour in scale.hours())
+
+
+def test_the_board_opens_a_little_before_now_and_through_no_slot() -> None:
+    day = board.lanes([visit(-75, status="fulfilled"), visit(-40, scanner="MR2"), visit(200)], NOW, LIMITS)
+    scale = board.scale_of(day, NOW)
+
+    top = board.opening_y(day, scale, NOW)
+
+    spans = [(s.y, s.y + s.height) for lane in day for s in board.placed(lane, scale, NOW, LIMITS)]
+    assert not any(y < top < bottom for y, bottom in spans)
+    assert 0 < scale.y(NOW) - top < 250

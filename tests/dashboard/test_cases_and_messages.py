@@ -135,7 +135,7 @@ def test_silence_of_a_machine_is_never_shown_as_normal() -> None:
     assert reading.machine_word([], True, "", "drafted").title == "Not measured"
     assert reading.machine_word([refused], True, "", "drafted").title == "Refused: movement"
     assert (
-        "not reviewed" in reading.machine_word([observation("hippocampus", "right", "2.3")], True, "", "drafted").detail
+        "not reviewed" in reading.machine_word([observation("hippocampus", "right", "2.3")], True, "", "drafted").title
     )
 
 

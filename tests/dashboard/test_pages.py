@@ -14,7 +14,6 @@ from dashboard_world import Browser, Department
 
 from arcuate.kernel import codes
 from arcuate.kernel.auth import Role
-from arcuate.kernel.hl7v2.mllp import MllpClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -223,7 +222,7 @@ async def test_measured_values_are_marked_until_a_person_has_accepted_them(fille
     page = await reader.open(f"/case/{case}")
 
     said = words(page)
-    assert "2 not reviewed" in said
+    assert "3 not reviewed" in said
     assert "Hippocampus 2.31 mL 2.74 mL left 17 % larger" in said
     assert "Third ventricle 1.20 mL" in said
     assert page.text.count('class="machine-value"') == 2
@@ -286,7 +285,7 @@ async def test_a_wrong_address_and_a_missing_right_are_explained(filled: Departm
 async def test_connections_account_for_every_message_and_a_parked_one_can_be_mended(empty: Department) -> None:
     browser = await empty.sign_in("Integration-03", Role.INTEGRATION)
     assert "Nothing parked." in words(await browser.open("/errors"))
-    await _send(empty, BAD)
+    await empty.send(BAD)
     parked = await _until_parked(empty)
 
     connections = words(await browser.open("/connections"))
@@ -340,15 +339,6 @@ BAD = (
     b"PID|1||SYN0455^^^NG^MR||DOE^SYN||19710231|F\r"
     b"PV1|1|O|NEURO^^^NG\rORC|NW|P-90311|A-90311\rOBR|1|P-90311|A-90311|MRIAC2^MRI internal auditory canals^L\r"
 )
-
-
-async def _send(empty: Department, raw: bytes) -> None:
-    port = empty.house.rooms["gateway"].app.state.parts.listener.port
-    client = MllpClient("127.0.0.1", port)
-    try:
-        await client.send(raw)
-    finally:
-        await client.close()
 
 
 async def _until_parked(empty: Department) -> dict[str, Any]:

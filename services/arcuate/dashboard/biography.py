@@ -36,6 +36,13 @@ def way_of(line: CaseLine, found: Resources) -> Way:
         reached["quantified"] = Reached(
             reached["quantified"].at, skipped=why if note or not found.measurements else "refused"
         )
+    # A stage that the case passed because a room was silent has not happened.
+    for ask, stage, there in (
+        ("check", "checked", found.all("DetectedIssue")),
+        ("draft", "drafted", found.draft or found.signed),
+    ):
+        if ask in line.silent and stage in reached and not there:
+            reached[stage] = Reached(reached[stage].at, skipped=f"not {stage}")
     booking = newest_booking(found)
     task = found.reading or {}
     due = facts.instant(((task.get("restriction") or {}).get("period") or {}).get("end"))
@@ -106,6 +113,7 @@ def _ledger_events(line: CaseLine) -> Iterable[Event]:
         # The same words a second time are no news; they stand under All.
         small = step.stage in _SMALL or (step.stage, step.note) in told
         told.add((step.stage, step.note))
+        sentence = sentence[:1].upper() + sentence[1:]
         yield Event(step.at, _NOTES.get(step.stage, Mark.SAME), sentence, why, Kind.MORE if small else Kind.MAIN)
 
 

@@ -176,6 +176,24 @@ async def release(rooms: Rooms, case_id: str, reason: str) -> Notice:
     return Notice("Released.", "The images join their order; your name and reason are kept with the case.")
 
 
+async def keep_out(rooms: Rooms, case_id: str, reason: str) -> Notice:
+    """Keep held images out of a case: a person has seen that they are of somebody else.
+
+    Raises:
+        BadInput: No reason.
+    """
+    if not reason.strip():
+        raise BadInput("Say why they do not belong here, in a few words", where="reason")
+    await rooms.post(f"/journey/cases/{case_id}/keep-out", {"reason": " ".join(reason.split())[:_LONGEST_REASON]})
+    return Notice("Kept out.", "The case goes on without these images; your name and reason are kept with it.")
+
+
+async def look_again(rooms: Rooms, case_id: str) -> Notice:
+    """Have a case looked at once more: every question that is open is asked again."""
+    await rooms.post(f"/journey/cases/{case_id}/again")
+    return Notice("It is looked at again.", "What changes appears here by itself.")
+
+
 async def replay(rooms: Rooms, item: str, edited: str = "") -> Notice:
     """Send a parked message through again, as received or as an edited copy; the received bytes never change."""
     await rooms.post_text(f"/gateway/errors/{item}/replay", edited)

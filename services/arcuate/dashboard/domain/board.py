@@ -12,6 +12,8 @@ from arcuate.dashboard.words import percent
 GONE = frozenset({"cancelled", "entered-in-error", "waitlist", "proposed"})
 _HERE = frozenset({"arrived", "checked-in"})
 _TURNOVER = timedelta(minutes=5)
+_LEAST_HEIGHT = 24.0  # pixels of a slot: one line
+_ABOVE_NOW = 90.0  # pixels of the past that stay in sight
 
 
 class State(StrEnum):
@@ -350,6 +352,21 @@ def scale_of(day: Sequence[Lane], now: datetime) -> Scale:
     return Scale(begin - margin, end + margin)
 
 
+def opening_y(day: Sequence[Lane], scale: Scale, now: datetime) -> float:
+    """Return where the board's window begins when it opens: some minutes before now, and through as few slots as can be."""
+    wished = max(0.0, scale.y(now) - _ABOVE_NOW)
+    spans = [
+        (scale.y(v.start), max(scale.y(v.end), scale.y(v.start) + _LEAST_HEIGHT)) for lane in day for v in lane.visits
+    ]
+    near = [max(0.0, top - 4) for top, _ in spans if abs(top - wished) <= _ABOVE_NOW]
+
+    def cost(y: float) -> tuple[int, float]:
+        return sum(top < y < bottom for top, bottom in spans), abs(y - wished)
+
+    best: float = min([wished, *near], key=cost)
+    return round(best, 1)
+
+
 def placed(lane: Lane, scale: Scale, now: datetime, limits: Limits) -> list[Placed]:
     """Return a scanner's slots on the axis; slots at the same time stand side by side."""
     found: list[Placed] = []
@@ -365,7 +382,7 @@ def placed(lane: Lane, scale: Scale, now: datetime, limits: Limits) -> list[Plac
 
 def _place(visit: Visit, column: int, columns: int, scale: Scale, now: datetime, limits: Limits) -> Placed:
     state = state_of(visit, now, limits)
-    height = max(24.0, scale.y(visit.end) - scale.y(visit.start) - 2)
+    height = max(_LEAST_HEIGHT, scale.y(visit.end) - scale.y(visit.start) - 2)
     brief = brief_of(visit, state, now)
     return Placed(
         visit, state, note_of(visit, state, now), scale.y(visit.start), round(height, 1), column, columns, brief

@@ -157,6 +157,11 @@ class Measured:
     reviewed: bool
 
     @property
+    def count(self) -> int:
+        """Return how many values the row holds."""
+        return len(self.values)
+
+    @property
     def difference(self) -> str:
         """Return by how much the sides differ, in words; a statement of size, not of meaning."""
         left, right = self.values.get("left"), self.values.get("right")

@@ -144,6 +144,29 @@ def mended(text: str, segment: str, field: int, value: str, *, repetition: int =
 
 
 @dataclass(frozen=True)
+class Hl7Words:
+    """Names of HL7 fields, and causes of the error queue in words (`hl7.toml`)."""
+
+    fields: Mapping[str, str]
+    titles: Mapping[str, str]
+    todos: Mapping[str, str]
+
+    def field(self, location: str) -> str:
+        """Return a place with its name: "PID-7, birth date"."""
+        name = self.fields.get(location.split(".", maxsplit=1)[0], "")
+        return f"{location}, {name}" if name else location
+
+    def title(self, cause: str) -> str:
+        """Return a cause as a heading; one that is not known keeps the gateway's own words."""
+        return self.titles.get(cause, cause[:1].upper() + cause[1:])
+
+    def fault(self, location: str, reason: str) -> str:
+        """Return what is wrong, with its place named once."""
+        bare = reason.removeprefix(location).strip() if location else reason
+        return f"{self.field(location)}: {bare}" if location else reason
+
+
+@dataclass(frozen=True)
 class ParkedItem:
     """One message that a person must look at, without its content."""
 

@@ -76,8 +76,9 @@ def machine_word(observations: Sequence[Json], has_images: bool, note: str, stag
     ]
     if values:
         accepted = sum(o.get("status") in ("final", "amended", "corrected") for o in values)
-        state = f"{accepted} of {len(values)} accepted" if accepted else "not reviewed"
-        return Word(f"{len(values)} volumes measured", f"{_highlight(values)}; {state}", Mark.MACHINE, "machine")
+        state = f"{accepted} accepted" if accepted else "not reviewed"
+        number = f"{len(values)} volume{'s' if len(values) > 1 else ''}"
+        return Word(f"{number}, {state}", _highlight(values), Mark.MACHINE, "machine")
     refused = next((o for o in observations if "dataAbsentReason" in o and o.get("status") != "cancelled"), None)
     if refused is not None:
         notes = [str(n.get("text") or "") for n in refused.get("note") or []]
@@ -99,7 +100,8 @@ def _highlight(values: Sequence[Json]) -> str:
     for wanted in ("hippocampus", "lateral-ventricle"):
         sides = {_side(o): o for o in values if facts.has_code(o.get("code"), CS_STRUCTURE, wanted)}
         if "right" in sides and "left" in sides:
-            return f"{wanted.replace('-', ' ')} right {_amount(sides['right'])}, left {_amount(sides['left'])}"
+            right, left = _amount(sides["right"]), _amount(sides["left"])
+            return f"{wanted.replace('-', ' ')} right {right.split()[0]}, left {left}"
     first = values[0]
     return f"{facts.text_of(first.get('bodySite')) or facts.text_of(first.get('code'))} {_amount(first)}"
 

@@ -24,7 +24,7 @@ from arcuate.dashboard.domain.case import (
     shown_events,
     stops,
 )
-from arcuate.dashboard.domain.frame import Fact, Silent
+from arcuate.dashboard.domain.frame import Fact, Mark, Silent
 from arcuate.dashboard.domain.reading import CaseRow, Word, lease_of
 from arcuate.dashboard.pages.ledger import CaseLine
 from arcuate.dashboard.pages.reading import act_on, task_receipt, word_of
@@ -124,6 +124,8 @@ class Case:
     @property
     def word(self) -> Word:
         """Return what the machine says, for a case without values."""
+        if self.line is not None and self.line.held and self.found.loose:
+            return Word("Images held", "not joined and not measured until a person has released them", Mark.STOP)
         found: Word = word_of(self.found.about, self.line)
         return found
 
@@ -338,6 +340,15 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
         form, rooms = await form_of(request), await desk.rooms(request)
         try:
             said = await service.release(rooms, case_id, str(form.get("reason") or ""))
+        except ArcuateError as error:
+            said = service.refused(error)
+        return await _after(request, case_id, said)
+
+    @app.post("/case/{case_id}/keep-out", dependencies=signed_in)
+    async def keep_out(request: Request, case_id: str) -> Response:
+        form, rooms = await form_of(request), await desk.rooms(request)
+        try:
+            said = await service.keep_out(rooms, case_id, str(form.get("reason") or ""))
         except ArcuateError as error:
             said = service.refused(error)
         return await _after(request, case_id, said)

@@ -15,6 +15,7 @@ from arcuate.dashboard.pages.ledger import ENDS, CaseLine, Ledger, read_ledger, 
 from arcuate.dashboard.render import Frame
 from arcuate.dashboard.rooms import Rooms
 from arcuate.dashboard.words import Wording
+from arcuate.kernel.auth.roles import CLINICAL
 from arcuate.kernel.codes import SYSTEM_ACCESSION
 from arcuate.kernel.errors import Json
 
@@ -51,6 +52,7 @@ class Cases:
     Attributes:
         found: How many cases the filter or the search found.
         query: What was searched for; empty for a filter.
+        names: Whether names are shown: only to those who care for people.
     """
 
     words: Wording
@@ -61,6 +63,7 @@ class Cases:
     query: str = ""
     complete: bool = True
     silent: Silent | None = None
+    names: bool = True
 
     @property
     def shows(self) -> tuple[tuple[str, str], ...]:
@@ -78,7 +81,7 @@ class Cases:
         return [*made, Fact(str(self.counts.get("open", 0)), "open"), Fact(str(self.counts.get("ended", 0)), "ended")]
 
 
-async def read_cases(desk: Desk, rooms: Rooms, show: str, query: str = "") -> Cases:
+async def read_cases(desk: Desk, rooms: Rooms, show: str, query: str = "", *, names: bool = True) -> Cases:
     """Ask for the ledger and the names in it."""
     words = desk.words
     ledger, stuck = await asyncio.gather(
@@ -96,7 +99,7 @@ async def read_cases(desk: Desk, rooms: Rooms, show: str, query: str = "") -> Ca
         Listed(c, *_name(c, named.or_else({})), stuck=c.id in still) for c in shown
     ]  # fmt: skip
     counts = {name: len(cases) for name, cases in groups.items()}
-    return Cases(words, show, rows, len(chosen), counts, query, ledger.value.complete, named.silent)
+    return Cases(words, show, rows, len(chosen), counts, query, ledger.value.complete, named.silent, names)
 
 
 def _groups(ledger: Ledger, still: frozenset[str]) -> dict[str, list[CaseLine]]:
@@ -147,7 +150,9 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
 
     async def seen(request: Request, query: str = "") -> tuple[Frame, Cases]:
         show = request.query_params.get("show", "open")
-        view = await read_cases(desk, await desk.rooms(request), show if show in dict(SHOWS) else "open", query)
+        names = (await desk.viewer(request, "cases")).may(*CLINICAL)
+        chosen = show if show in dict(SHOWS) else "open"
+        view = await read_cases(desk, await desk.rooms(request), chosen, query, names=names)
         return await desk.frame(request, "cases", "Cases", query=query), view
 
     @app.get("/cases", dependencies=signed_in)

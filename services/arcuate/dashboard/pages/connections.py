@@ -20,7 +20,26 @@ from arcuate.kernel.errors import Json
 
 PARTS = ("facts", "rows", "side")
 _JOURNAL_ROWS, _JOURNAL_PAGES = 200, 5
+_RECOVERED = 5
 _KINDS = {"dictation": "drafts out", "report": "signed reports out", "ris": "requests and signed reports out"}
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A room or connection that failed: told once, and once more when it worked again.
+
+    Attributes:
+        failures: How often it failed in between.
+        meanwhile: What goes on without it.
+    """
+
+    name: str
+    cause: str
+    since: datetime
+    recovered: datetime | None
+    failures: int
+    meanwhile: str
+    kind_is_room: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,8 @@ class Connections:
     transport: Mapping[str, int] = field(default_factory=dict)
     silent: Silent | None = None
     parked: int = 0
+    alerts: Sequence[Alert] = ()
+    recovered: Sequence[Alert] = ()
 
     @property
     def facts(self) -> list[Fact]:
@@ -50,6 +71,8 @@ class Connections:
         down = sum(r.mark is Mark.STOP for r in self.rows)
         still = sum(r.mark is Mark.LOOK and r.incoming for r in self.rows)
         made = [Fact(str(down), "down", "stop")] if down else []
+        away = sum(one.kind_is_room for one in self.alerts)
+        made += [Fact(str(away), "rooms do not answer" if away > 1 else "room does not answer", "stop")] if away else []
         made += [Fact(str(still), "quiet, unusual", "look")] if still else []
         words = "message parked" if self.parked == 1 else "messages parked"
         made += [Fact(str(self.parked), words, "look", href="/errors")] if self.parked else []
@@ -64,7 +87,7 @@ class Connections:
 async def read_connections(desk: Desk, rooms: Rooms, picked: str) -> Connections:
     """Ask the gateway how its connections stand."""
     words = desk.words
-    listed, counted, journal, images = await asyncio.gather(
+    listed, counted, journal, images, alerts = await asyncio.gather(
         rooms.part(
             "gateway",
             rooms.get("/gateway/connections"),
@@ -73,9 +96,12 @@ async def read_connections(desk: Desk, rooms: Rooms, picked: str) -> Connections
         rooms.part("gateway", rooms.get("/gateway/counts")),
         rooms.part("gateway", _journal(rooms, words.now)),
         rooms.part("imaging", rooms.get("/imaging/studies")),
+        rooms.part("journey", rooms.get("/journey/alerts")),
     )
+    told = alerts.or_else({})
+    failing, recovered = _alerts(told.get("open")), _alerts(told.get("recovered"))[:_RECOVERED]
     if listed.value is None:
-        return Connections(words, silent=listed.silent)
+        return Connections(words, silent=listed.silent, alerts=failing, recovered=recovered)
     body, traffic = listed.value, _traffic(journal.or_else({}), words.now)
     rows = [_sender(s, traffic.get(str(s["sender"]), Traffic()), words) for s in body["senders"]]
     rows += [_receiver(r, words) for r in body["receivers"]]
@@ -87,8 +113,20 @@ async def read_connections(desk: Desk, rooms: Rooms, picked: str) -> Connections
         r.parked for r in rows if not r.incoming
     )
     return Connections(
-        words, rows, chosen, int(totals["messages"]), outcomes, lost, body["door"], body["transport"], None, parked
-    )
+        words, rows, chosen, int(totals["messages"]), outcomes, lost, body["door"], body["transport"], None, parked,
+        failing, recovered,
+    )  # fmt: skip
+
+
+def _alerts(rows: Sequence[Mapping[str, Any]] | None) -> list[Alert]:
+    return [
+        Alert(
+            str(row["name"]), str(row["cause"]), since, facts.instant(row.get("recovered")), int(row.get("failures") or 0),
+            str(row.get("meanwhile") or ""), str(row.get("kind")) == "room",
+        )
+        for row in rows or ()
+        if (since := facts.instant(row.get("since")))
+    ]  # fmt: skip
 
 
 async def _journal(rooms: Rooms, now: datetime) -> Json:

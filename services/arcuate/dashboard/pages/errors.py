@@ -1,6 +1,7 @@
 """Parked messages: what is parked and why, and how to mend it. The received bytes never change."""
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,8 +12,8 @@ from starlette.responses import Response
 from arcuate.dashboard import facts, service
 from arcuate.dashboard.desk import Desk, by_script, form_of, see_other
 from arcuate.dashboard.domain.frame import Fact, Notice, Silent
-from arcuate.dashboard.domain.integration import ParkedGroup, ParkedItem, Segment, grouped, mended
-from arcuate.dashboard.render import Frame
+from arcuate.dashboard.domain.integration import Hl7Words, ParkedGroup, ParkedItem, Segment, grouped, mended
+from arcuate.dashboard.render import FOLDER, Frame
 from arcuate.dashboard.rooms import Part, Rooms
 from arcuate.dashboard.words import Wording, span
 from arcuate.kernel.errors import ArcuateError, BadInput, Json, NotFound
@@ -20,6 +21,7 @@ from arcuate.kernel.errors import ArcuateError, BadInput, Json, NotFound
 PARTS = ("facts", "items")
 _ITEM = re.compile(r"(in|out)-\d{1,12}\Z")
 _SHOWN = 6  # newest of each cause in the whole list
+_WORDS = "hl7.toml"
 _PLACE = re.compile(r"([A-Z][A-Z0-9]{2})-(\d{1,3})")
 
 
@@ -75,6 +77,7 @@ class Parked:
     accounted: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     cause: str = ""
+    say: Hl7Words = field(default_factory=lambda: Hl7Words({}, {}, {}))
 
     @property
     def groups(self) -> list[ParkedGroup]:
@@ -105,7 +108,18 @@ class Parked:
         return self.counts.get(cause, sum(i.cause == cause for i in self.items)) - 1
 
 
-async def read_parked(desk: Desk, rooms: Rooms, item: str, view: str, cause: str, *, open_item: bool = True) -> Parked:
+def load_words() -> Hl7Words:
+    """Read the names of fields and causes."""
+    table = tomllib.loads((FOLDER / _WORDS).read_text(encoding="utf-8"))
+    causes = table["cause"]
+    return Hl7Words(
+        table["field"], {c: row["title"] for c, row in causes.items()}, {c: row["todo"] for c, row in causes.items()}
+    )
+
+
+async def read_parked(
+    desk: Desk, rooms: Rooms, say: Hl7Words, item: str, view: str, cause: str, *, open_item: bool = True
+) -> Parked:
     """Ask the gateway for what is parked; an item's content only when a person opens it."""
     words = desk.words
     query: dict[str, str | int] = {"limit": 200, **({"cause": cause} if cause else {})}
@@ -113,10 +127,10 @@ async def read_parked(desk: Desk, rooms: Rooms, item: str, view: str, cause: str
         "gateway", rooms.get("/gateway/errors", query), "Parked messages cannot be seen; they are kept."
     )
     if listed.value is None:
-        return Parked(words, silent=listed.silent)
+        return Parked(words, silent=listed.silent, say=say)
     items = _items(listed.value)
     counts = {str(g["cause"]): int(g["count"]) for g in listed.value["groups"]}
-    found = Parked(words, items, sum(counts.values()), opened_id=item, counts=counts, cause=cause)
+    found = Parked(words, items, sum(counts.values()), opened_id=item, counts=counts, cause=cause, say=say)
     if item and open_item:
         opened: Part[Json] = await rooms.part("gateway", rooms.get(f"/gateway/errors/{item}"))
         if opened.value is None:
@@ -141,12 +155,12 @@ def _party(sender: str) -> str:
 
 def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
     """Add the routes of the error queue."""
-    signed_in = [Depends(guard)]
+    signed_in, say = [Depends(guard)], load_words()
 
     async def seen(request: Request, item: str, *, open_item: bool = True) -> tuple[Frame, Parked]:
         query, rooms = request.query_params, await desk.rooms(request)
         view = await read_parked(
-            desk, rooms, item, query.get("show", "segments"), query.get("cause", ""), open_item=open_item
+            desk, rooms, say, item, query.get("show", "segments"), query.get("cause", ""), open_item=open_item
         )
         return await desk.frame(request, "errors", "Parked messages", counts={"errors": view.total}), view
 

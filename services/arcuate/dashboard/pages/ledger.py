@@ -41,7 +41,14 @@ class Step:
 
 @dataclass(frozen=True)
 class CaseLine:
-    """One case of the ledger; `order` and `patient` are references, empty while unknown."""
+    """One case of the ledger; `order` and `patient` are references, empty while unknown.
+
+    Attributes:
+        due: Until when it may stand where it stands; None for ever.
+        late: That has passed, or a person must decide.
+        why_late: What to look at.
+        silent: The questions that rooms have not answered, each with what happens meanwhile.
+    """
 
     id: str
     accession: str
@@ -52,6 +59,10 @@ class CaseLine:
     waits_for: str
     held: str
     steps: tuple[Step, ...] = ()
+    due: datetime | None = None
+    late: bool = False
+    why_late: str = ""
+    silent: Mapping[str, str] = field(default_factory=dict)
 
     def reached(self, stage: str) -> Step | None:
         """Return the step by which the case reached a stage."""
@@ -112,5 +123,6 @@ def case_line(row: Mapping[str, Any]) -> CaseLine:
         raise ValueError("a case of the ledger has no time")
     return CaseLine(
         str(row["id"]), str(row.get("accession") or ""), str(row.get("order") or ""), str(row.get("patient") or ""),
-        str(row["stage"]), since, str(row.get("waits_for") or ""), str(row.get("held") or ""), steps,
+        str(row["stage"]), since, str(row.get("waits_for") or ""), str(row.get("held") or ""), steps, facts.instant(row.get("due")),
+        bool(row.get("late")), str(row.get("why_late") or ""), {str(s["ask"]): str(s.get("meanwhile") or "") for s in row.get("silent") or []},
     )  # fmt: skip

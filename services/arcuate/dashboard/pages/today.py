@@ -54,6 +54,11 @@ class Today:
         """Return the time axis."""
         return board.scale_of(self.day, self.words.now)
 
+    @property
+    def opening_y(self) -> float:
+        """Return where the board's window begins."""
+        return board.opening_y(self.day, self.scale, self.words.now)
+
     def slots(self, lane: Lane) -> list[Placed]:
         """Return a scanner's slots on the axis."""
         return board.placed(lane, self.scale, self.words.now, self.limits)

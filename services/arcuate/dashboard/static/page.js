@@ -139,6 +139,9 @@
     if (event.key.length === 1 && data.letters === "off") return;
     const near = event.target.closest("[data-row]") && one('[data-key="' + CSS.escape(event.key) + '"]', event.target.closest("tr, li") || body);
     const aim = near || one('[data-key="' + CSS.escape(event.key) + '"]');
+    // What the side column says of another row than the one under the hand is never acted on.
+    const of = aim && aim.closest("[data-of]"), row = event.target.closest("[data-row]");
+    if (of && row && of.dataset.of !== row.id) return event.preventDefault();
     if (event.key === "?") one("#help").showModal();
     else if (MOVES[event.key] && (rows().length || !event.key.startsWith("Arrow"))) MOVES[event.key]();
     else if (aim && aim.matches("input, textarea, select")) { aim.focus(); aim.select(); }
@@ -156,7 +159,7 @@
   addEventListener("keydown", press);
   addEventListener("pointerdown", () => { acted = now(); ping(); });
   document.addEventListener("htmx:afterSwap", rove);
-  for (const el of all("[data-now]")) el.scrollTop = Math.max(0, el.dataset.now - 90);
+  for (const el of all("[data-top]")) el.scrollTop = el.dataset.top;
   const mark = one("[data-focus]");
   if (mark) mark.focus();
   rove(); again(); listen();

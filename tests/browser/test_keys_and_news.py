@@ -1,0 +1,181 @@
+"""People who work without a mouse, and pages that tell what is new without being loaded again."""
+
+import department
+import pytest
+from browser_world import Screen, Theatre, order_message
+
+from arcuate.kernel.auth import Role
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SCHEDULER, READER = ("Scheduler-02", Role.SCHEDULER), (department.READER, Role.RADIOLOGIST)
+
+
+async def press(screen: Screen, *keys: str) -> None:
+    """Press keys one after the other."""
+    for key in keys:
+        await screen.page.keyboard.press(key)
+
+
+async def reads(screen: Screen, selector: str, text: str) -> None:
+    """Wait until a part of the page reads so."""
+    await screen.page.locator(selector).filter(has_text=text).first.wait_for()
+
+
+async def tab_to(screen: Screen, selector: str, most: int = 60) -> None:
+    """Go on by the tab key until an element has the focus; every stop on the way can be seen."""
+    for _ in range(most):
+        await press(screen, "Tab")
+        if await screen.page.evaluate("css => document.activeElement.matches(css)", selector):
+            return
+        assert await screen.focus_is_seen(), await screen.focused()
+    pytest.fail(f"{selector} is not reached by the tab key")
+
+
+async def test_the_first_stop_leads_past_the_top_bar(stage: Theatre) -> None:
+    async with stage.screen(*SCHEDULER) as screen:
+        await screen.open("/today")
+
+        await press(screen, "Tab")
+        assert await screen.focused() == "To the content"
+        assert await screen.focus_is_seen()
+        await press(screen, "Enter")
+
+        assert await screen.focused() == "main"
+
+
+async def test_a_scheduler_works_the_board_by_keys_alone(stage: Theatre) -> None:
+    async with stage.screen(*SCHEDULER) as screen:
+        await screen.open("/today")
+        await press(screen, "2")
+        await reads(screen, "#picked h2", "Doe-0434, Test")
+
+        await press(screen, "j", "ArrowRight", "ArrowDown")
+        slot = await screen.focused()
+        assert slot.startswith("v-")
+        name = await screen.page.locator(f"#{slot} b").inner_text()
+        await press(screen, "Enter")
+        await reads(screen, "#picked h2", name)
+
+        await press(screen, "3")
+        await reads(screen, "#picked h2", "Doe-0430, Test")
+        await tab_to(screen, "#picked input[name=reason]")
+        await screen.page.keyboard.type("asked for another time")
+        await tab_to(screen, "#picked button[value=reschedule]")
+        await press(screen, "Enter")
+        await reads(screen, "#said", "Asked the RIS to move.")
+        assert screen.complaints == []
+
+
+async def test_the_board_as_a_list_is_one_key_away(stage: Theatre) -> None:
+    async with stage.screen(*SCHEDULER) as screen:
+        await screen.open("/today")
+        await press(screen, "v")
+        await reads(screen, "#board table", "Doe-0434, Test")
+
+
+async def test_a_reader_moves_opens_takes_and_hands_back_by_keys(stage: Theatre) -> None:
+    async with stage.screen(*READER) as screen:
+        await screen.open("/list")
+        await press(screen, "j", "j")
+        row = await screen.focused()
+        name = await screen.page.locator(f"#{row}").inner_text()
+        await reads(screen, "#why", name)
+        await press(screen, "k", "j", "Enter")
+        await screen.page.wait_for_url("**/case/*")
+        await reads(screen, "h1", name)
+
+        await press(screen, "t")
+        await reads(screen, "#said", "The case is yours.")
+        await press(screen, "t")
+        await reads(screen, "#said", "Handed back.")
+        await press(screen, "Escape")
+        await screen.page.wait_for_url("**/list*")
+        assert screen.complaints == []
+
+
+async def test_letters_act_outside_of_fields_only_and_a_search_stays_out_of_the_address(stage: Theatre) -> None:
+    async with stage.screen(*SCHEDULER) as screen:
+        await screen.open("/today")
+        await press(screen, "/")
+        await screen.page.keyboard.type("Doe-0435")
+        assert screen.page.url.endswith("/today")
+        await press(screen, "Enter")
+        await reads(screen, "#rows", "SYN-26-0435")
+
+        assert screen.page.url == f"{stage.address}/cases"
+
+
+async def test_all_keys_are_told_and_letters_can_be_switched_off(stage: Theatre) -> None:
+    async with stage.screen("Scheduler-09", Role.SCHEDULER) as screen:
+        await screen.open("/today")
+        await press(screen, "?")
+        await reads(screen, "dialog[open]", "move over slots")
+        await press(screen, "Escape")
+        await screen.open("/me")
+        await screen.page.get_by_role("button", name="Switch letter keys off").click()
+        await screen.open("/today")
+        await press(screen, "v", "?")
+
+        assert screen.page.url.endswith("/today")
+        assert await screen.page.locator("dialog[open]").count() == 0
+
+
+async def test_a_new_order_appears_without_loading_the_page_again(stage: Theatre) -> None:
+    async with stage.screen(*SCHEDULER) as screen:
+        await screen.open("/cases")
+        await screen.page.evaluate("() => { window.notLoadedAgain = true; }")
+        await reads(screen, "#age", "Live")
+
+        await stage.house.send(order_message("0470"))
+
+        await reads(screen, "#rows", "SYN-26-0470")
+        assert await screen.page.evaluate("() => window.notLoadedAgain === true")
+        assert screen.complaints == []
+
+
+async def test_what_is_new_waits_while_somebody_works_and_the_focus_stays(stage: Theatre) -> None:
+    async with stage.screen(*SCHEDULER) as screen:
+        await screen.open("/cases")
+        await reads(screen, "#age", "Live")
+        await press(screen, "j", "j")
+        row = await screen.focused()
+
+        await stage.house.send(order_message("0471"))
+        await reads(screen, "#changes", "show")
+        assert await screen.page.locator("#rows").filter(has_text="SYN-26-0471").count() == 0
+        await press(screen, ".")
+
+        await reads(screen, "#rows", "SYN-26-0471")
+        assert await screen.focused() == row
+
+
+async def test_a_parked_message_is_replayed_once_even_if_two_people_press(stage: Theatre) -> None:
+    async with (
+        stage.screen("Integration-03", Role.INTEGRATION) as one,
+        stage.screen("Integration-04", Role.INTEGRATION) as other,
+    ):
+        for screen in (one, other):
+            await screen.open(f"/errors/{stage.parked}")
+            await press(screen, "e")
+            await screen.page.keyboard.type("19710203")
+            await reads(screen, "#difference ins", "19710203")
+            await press(screen, "Escape")
+        await press(one, "r")
+        await reads(one, "#said", "The mended copy is replayed.")
+        await press(other, "r")
+        await reads(other, "#said", "Not done:")
+
+        found = await stage.house.fhir.search("Patient", {"identifier": "SYN0455"})
+        assert [p["birthDate"] for p in found] == ["1971-02-03"]
+
+
+async def test_a_key_acts_on_the_row_under_the_hand_and_on_no_other(stage: Theatre) -> None:
+    async with stage.screen("Reader-07", Role.RADIOLOGIST) as screen:
+        await screen.open("/list?show=all")
+        await screen.page.locator("#rows [data-row]").nth(1).wait_for()
+        await screen.page.route("**/list/why/**", lambda route: route.abort())
+        await press(screen, "j")
+        await press(screen, "t", "t")
+
+        assert await screen.page.locator("#said").inner_text() == ""

@@ -1,0 +1,167 @@
+"""Pages of the integration engineer: what stands still, what failed and was told once, what a ledger says without names."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from html import unescape
+
+import department
+import httpx
+import pytest
+import pytest_asyncio
+from dashboard_world import Browser, Department
+
+from arcuate.dashboard.pages.errors import load_words
+from arcuate.kernel.auth import Role
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SCRIPT = {"HX-Request": "true"}
+NO_TIME = (
+    b"MSH|^~\\&|RIS|NG|ARCUATE|NG|20260317131604||ORM^O01|71184|P|2.3.1\r"
+    b"PID|1||SYN0456^^^NG^MR||DOE^SYN||19710231|F\r"
+    b"PV1|1|O|NEURO^^^NG\rORC|NW|P-90312|A-90312\rOBR|1|P-90312|A-90312|MRIAC2^MRI internal auditory canals^L\r"
+)
+
+
+def words(answer: httpx.Response) -> str:
+    """Return a page's text as it is read."""
+    text = re.sub(r"<(script|head)\b.*?</\1>", " ", answer.text, flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", text)).replace(" ,", ",").replace(" .", ".").split())
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def engineer(filled: Department) -> AsyncIterator[Browser]:
+    yield await filled.sign_in("Integration-03", Role.INTEGRATION)
+
+
+async def until_read(browser: Browser, path: str, text: str) -> str:
+    """Return a page's words once it reads so."""
+    said = ""
+    async with asyncio.timeout(60):
+        while text not in said:
+            await asyncio.sleep(0.1)
+            said = words(await browser.open(path))
+    return said
+
+
+async def held_case(filled: Department) -> str:
+    """Return the id of the case whose images state somebody else."""
+    known = await filled.settled(lambda rows: "SYN-26-0423" in rows, 60)
+    if not known["SYN-26-0423"]["held"]:
+        said = {**department.patient("0999"), "name": [{"family": "Else"}], "birthDate": "1950-01-01"}
+        await filled.fhir.create(department.study("0423", said=said))
+    rows = await filled.settled(lambda rows: bool(rows["SYN-26-0423"]["held"]), 60)
+    return str(rows["SYN-26-0423"]["id"])
+
+
+async def test_nothing_that_stands_still_is_said_so(empty: Department) -> None:
+    browser = await empty.sign_in("Integration-03", Role.INTEGRATION)
+
+    said = words(await browser.open("/reconciler"))
+
+    assert "Nothing stands still." in said
+    assert "Images without an order: none" in said or "images without an order: none" in said
+
+
+async def test_what_needs_a_person_is_listed_with_its_reason_and_one_way_on(
+    filled: Department, engineer: Browser
+) -> None:
+    case = await held_case(filled)
+    await filled.send(NO_TIME)
+    said = await until_read(engineer, "/reconciler", "ORM^O01 from RIS")
+
+    page = await engineer.open(f"/reconciler?at={case}")
+    message = await engineer.open("/reconciler?at=in-1")
+
+    assert "1 held" in said
+    assert "Held until a person has decided 1" in said
+    assert "Acknowledged to the sender but not filed 1" in said
+    assert "Doe" not in said
+    assert "DOE" not in said
+    assert f'href="/case/{case}"' in page.text
+    assert "compare both identities" in words(page)
+    assert 'class="button primary" href="/errors/in-1"' in message.text
+
+
+async def test_a_case_can_be_looked_at_again(filled: Department, engineer: Browser) -> None:
+    case = await held_case(filled)
+    await engineer.open("/reconciler")
+
+    again = await engineer.send(f"/reconciler/{case}/again", **SCRIPT)
+    nothing = await engineer.send("/reconciler/0000/again", **SCRIPT)
+
+    assert "It is looked at again." in words(again)
+    assert "Not done:" in words(nothing)
+
+
+async def test_a_room_that_fails_is_told_once_with_what_goes_on_without_it(
+    filled: Department, engineer: Browser
+) -> None:
+    for _ in range(5):  # looked at again and again, told after a while
+        filled.clock.advance(16)
+        await asyncio.sleep(0.3)
+
+    said = await until_read(engineer, "/connections", "Scheduling fails since")
+
+    assert said.count("Scheduling fails since") == 1
+    assert "Booking goes on; the site's own rate is shown instead of a chance." in said
+    assert re.search(r"\d rooms do not answer", said)
+
+
+async def test_the_ledger_of_an_engineer_says_where_everything_is_without_names(
+    filled: Department, engineer: Browser
+) -> None:
+    await filled.settled(lambda rows: "SYN-26-0441" in rows, 60)
+
+    said = words(await engineer.open("/cases?show=all"))
+
+    assert "SYN-26-0441" in said
+    assert "waits for" in said.lower()
+    assert "Doe-" not in said
+
+
+async def test_a_case_says_where_it_is_since_when_and_what_it_waits_for(filled: Department) -> None:
+    scheduler = await filled.sign_in("Scheduler-02", Role.SCHEDULER)
+    rows = await filled.settled(lambda rows: rows.get("SYN-26-0441", {}).get("stage") == "booked", 60)
+
+    said = words(await scheduler.open(f"/case/{rows['SYN-26-0441']['id']}"))
+
+    assert re.search(r"Where it is Booked since 13:4\d, waits for the patient\. Expected by", said)
+
+
+async def test_an_order_that_nobody_could_check_is_never_shown_as_clean(filled: Department) -> None:
+    scheduler = await filled.sign_in("Scheduler-02", Role.SCHEDULER)
+
+    def unchecked(rows: dict[str, dict[str, object]]) -> bool:
+        return "check" in str(rows.get("SYN-26-0439", {}).get("silent"))
+
+    rows = await filled.settled(unchecked, 60)
+
+    said = words(await scheduler.open(f"/case/{rows['SYN-26-0439']['id']}"))
+
+    assert "Flags Not checked: protocoling does not answer" in said
+    assert "Checked, nothing found" not in said
+
+
+async def test_images_of_somebody_else_are_kept_out_with_a_reason(filled: Department) -> None:
+    lead, case = await filled.sign_in("Lead-01", Role.LEAD), await held_case(filled)
+    await lead.open(f"/case/{case}")
+
+    without = await lead.send(f"/case/{case}/keep-out", {"reason": " "}, **SCRIPT)
+    kept = await lead.send(f"/case/{case}/keep-out", {"reason": "sent under the wrong number"}, **SCRIPT)
+
+    assert "Not done: Say why they do not belong here" in words(without)
+    assert "Kept out. The case goes on without these images" in words(kept)
+
+
+async def test_faults_are_named_as_people_name_them() -> None:
+    say = load_words()
+
+    assert (
+        say.fault("PID-7", "PID-7 holds no time that can be read")
+        == "PID-7, birth date: holds no time that can be read"
+    )
+    assert say.title("invalid time") == "A date or time that does not exist"
+    assert say.title("something new") == "Something new"
+    assert set(say.titles) == set(say.todos)
