@@ -18,6 +18,7 @@ _SEX = {"female": "F", "male": "M", "other": "O", "unknown": "U"}
 _PRIORITY = {"stat": "S", "asap": "A", "urgent": "A", "routine": "R"}
 _STUDY = ("18748-4", "Diagnostic imaging study", "LN")
 _LOCAL = "99ARC"
+_NO_NAME = ("", "", "", "", "", "", "U")
 MACHINE_VALUE = "Machine value, not reviewed"
 _LONGEST = 199
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -46,7 +47,8 @@ def message(envelope: build.Envelope, content: Content) -> bytes:
 def pid(patient: Json) -> str:
     """Return PID: numbers with their assigners, names, birth date, sex."""
     ids: Value = [_cx(one) for one in patient.get("identifier", []) if one.get("value")]
-    names: Value = [_xpn(name) for name in patient.get("name", [])]
+    # PID-5 is required; who has no name here (some senders write it elsewhere) gets the unspecified one (table 0200).
+    names: Value = [_xpn(name) for name in patient.get("name", [])] or [_NO_NAME]
     fields: dict[int, Value] = {1: "1", 3: ids, 5: names}
     if birth := patient.get("birthDate"):
         fields[7] = timestamps.write_date(birth)
