@@ -13,6 +13,8 @@ from journey_world import World
 
 from arcuate.kernel.hl7v2.mllp import MllpClient
 
+pytestmark = pytest.mark.timeout(900)  # a network measures a whole head here
+
 ACCESSION, NUMBER = "REAL0001", "PAT002"
 ORDER = "pacsbridge/pacsbridge_0067_ORM-O01.hl7"
 CHANGES = {"ORC": {3: ACCESSION}, "OBR": {3: ACCESSION}, "PID": {3: NUMBER}}

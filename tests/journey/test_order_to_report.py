@@ -12,7 +12,8 @@ from arcuate.hospital.heads.render import render_t1
 from arcuate.hospital.heads.series import StudyFacts, write_series
 from arcuate.hospital.heads.shape import sample_head
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# A network measures a whole head here, and ten programs start: a busy machine takes its time.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
