@@ -28,6 +28,7 @@ class Replica:
     record: Record
     transport: httpx.ASGITransport
     clock: Clock
+    app: Any = None
     clients: list[httpx.AsyncClient] = field(default_factory=list)
 
     def http(self, *roles: Role, person: str = "") -> httpx.AsyncClient:
@@ -67,7 +68,7 @@ async def open_replica(url: str, folder: Path, clock: Clock, stack: AsyncExitSta
     room = await open_room(context, RecordSettings(**settings))
     stack.callback(context.database.close)
     await stack.enter_async_context(room.run())
-    return Replica(room.app.state.record, httpx.ASGITransport(room.app, raise_app_exceptions=False), clock)
+    return Replica(room.app.state.record, httpx.ASGITransport(room.app, raise_app_exceptions=False), clock, room.app)
 
 
 def patient(number: str = "1", **more: Any) -> dict[str, Any]:

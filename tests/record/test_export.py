@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 import httpx
-import pytest
 
 from arcuate.kernel.auth import Role
 from arcuate.kernel.clock import ManualClock
@@ -103,18 +102,19 @@ async def test_an_export_is_its_owners_alone_ends_and_is_audited(replica: Replic
     assert (await http.get(second)).status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("query", "headers", "status"),
-    [("", {}, 400), ("?_type=Unicorn", ASYNC, 400), ("?_since=soon", ASYNC, 400), ("?_outputFormat=csv", ASYNC, 400),
-     ("?_typeFilter=x", ASYNC, 400)],
-)  # fmt: skip
-async def test_what_an_export_cannot_mean_is_refused(
-    replica: Replica, query: str, headers: dict[str, str], status: int
-) -> None:
-    answer = await replica.http(Role.INTEGRATION).get(f"/fhir/$export{query}", headers=headers)
-    person = await replica.http(Role.RADIOLOGIST, person="p").get(f"/fhir/$export{query}", headers=headers)
+async def test_what_an_export_cannot_mean_is_refused(replica: Replica) -> None:
+    asked = [
+        ("", {}),
+        ("?_type=Unicorn", ASYNC),
+        ("?_since=soon", ASYNC),
+        ("?_outputFormat=csv", ASYNC),
+        ("?_typeFilter=x", ASYNC),
+    ]
 
-    assert (answer.status_code, answer.json()["resourceType"], person.status_code) == (status, "OperationOutcome", 403)
+    for query, headers in asked:
+        answer = await replica.http(Role.INTEGRATION).get(f"/fhir/$export{query}", headers=headers)
+        assert (answer.status_code, answer.json()["resourceType"]) == (400, "OperationOutcome"), query
+    assert (await replica.http(Role.RADIOLOGIST, person="p").get("/fhir/$export", headers=ASYNC)).status_code == 403
 
 
 async def test_validation_says_what_a_create_would_say_and_stores_nothing(replica: Replica) -> None:

@@ -50,9 +50,7 @@ async def test_a_patch_changes_what_it_names_and_keeps_every_other_digit(replica
     assert again.headers["etag"] == 'W/"2"'  # the same said again is no new version
 
 
-@pytest.mark.parametrize(
-    ("operations", "status", "code"),
-    [
+UNFIT: list[tuple[Any, int, str]] = [
         ([{"op": "test", "path": "/status", "value": "final"}], 409, "conflict"),
         ([{"op": "remove", "path": "/none"}], 409, "conflict"), ([{"op": "replace", "path": "/note/0", "value": {}}], 409, "conflict"),
         ([{"op": "replace", "path": "/status", "value": "Ready"}], 400, "code-invalid"),
@@ -64,18 +62,18 @@ async def test_a_patch_changes_what_it_names_and_keeps_every_other_digit(replica
         ([{"op": "move", "from": "/code", "path": "/code/x"}], 400, "structure"),
         ([{"op": "add", "path": "/colour", "value": 1}], 400, "structure"),
         ([{"op": "remove", "path": "/x"}] * 201, 413, "too-costly"),
-    ],
-)  # fmt: skip
-async def test_a_patch_that_does_not_fit_changes_nothing(
-    replica: Replica, operations: Any, status: int, code: str
-) -> None:
+]  # fmt: skip
+
+
+async def test_a_patch_that_does_not_fit_changes_nothing(replica: Replica) -> None:
     http, fhir = replica.http(), replica.fhir()
     made = await fhir.create({**TASK, "code": {"text": "x"}})
 
-    answer = await patched(http, f"/fhir/Task/{made['id']}", operations)
+    for operations, status, code in UNFIT:
+        answer = await patched(http, f"/fhir/Task/{made['id']}", operations)
 
-    assert (answer.status_code, answer.json()["issue"][0]["code"]) == (status, code), answer.text
-    assert await fhir.read("Task", made["id"]) == made
+        assert (answer.status_code, answer.json()["issue"][0]["code"]) == (status, code), answer.text
+        assert await fhir.read("Task", made["id"]) == made
 
 
 async def test_f031_where_people_edit_a_patch_names_the_version(replica: Replica) -> None:

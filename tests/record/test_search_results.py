@@ -3,7 +3,6 @@
 import time
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -42,13 +41,11 @@ async def test_a_summary_and_elements_show_what_was_asked_and_say_that_it_is_not
     assert all(part["meta"]["tag"] == tag for part in (one, *list(shown.values())[:4]))
 
 
-@pytest.mark.parametrize(
-    "query", ["_summary=all", "_elements=colour", "_lastUpdated=soon", "_count=-1", "_has:Observation:code:x=1"]
-)
-async def test_what_a_result_parameter_cannot_mean_is_refused(replica: Replica, query: str) -> None:
-    answer = await replica.http().get(f"/fhir/Patient?{query}", headers={"Prefer": "handling=strict"})
+async def test_what_a_result_parameter_cannot_mean_is_refused(replica: Replica) -> None:
+    for query in ("_summary=all", "_elements=colour", "_lastUpdated=soon", "_count=-1", "_has:Observation:code:x=1"):
+        answer = await replica.http().get(f"/fhir/Patient?{query}", headers={"Prefer": "handling=strict"})
 
-    assert (answer.status_code, answer.json()["resourceType"]) == (400, "OperationOutcome")
+        assert (answer.status_code, answer.json()["resourceType"]) == (400, "OperationOutcome"), query
 
 
 async def test_what_refers_to_a_match_can_be_a_condition(fhir: FhirClient) -> None:

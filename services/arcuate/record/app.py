@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from arcuate import record as package
 from arcuate.kernel.db import Database
-from arcuate.kernel.errors import Gone
+from arcuate.kernel.errors import Gone, Json
 from arcuate.kernel.fhir.bundle import HOUSE_BASE
+from arcuate.kernel.outbound import OutboundGate
 from arcuate.kernel.room import Room, RoomContext
 from arcuate.kernel.web import allow, create_app, fhir_response, open_to_all, principal_of
 from arcuate.record import audit, batches, capability, parameters, service, store
@@ -27,6 +28,9 @@ from arcuate.record.policy import LOADERS, READERS, WRITERS
 from arcuate.record.query import Reader
 from arcuate.record.service import Record
 from arcuate.record.settings import RecordSettings
+from arcuate.record.subscriptions import wishes
+from arcuate.record.subscriptions.notifier import Notifier, gate_client
+from arcuate.record.subscriptions.routes import add_subscription_routes
 from arcuate.record.validation import add_validate_routes
 
 
@@ -45,20 +49,25 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     def ready() -> str | None:
         return trail.fault
 
+    base = (settings.base_url or HOUSE_BASE).rstrip("/")
+    notifier = Notifier(record, gate_client(OutboundGate(settings.hosts)), base, settings.tokens)
     app = create_app(context, "Arcuate record", ready)
     app.state.record = record
+    app.state.notifier = notifier
     _add_system_routes(app, context, record, pages)
     exports = Exports(record)
     add_export_routes(app, exports)
     add_audit_routes(app, trail, settings, record.indexer.zone)
     add_validate_routes(app, record)
+    add_subscription_routes(app, record)
     _add_read_routes(app, record, pages)
     _add_write_routes(app, record)
 
     @contextlib.asynccontextmanager
     async def run() -> AsyncIterator[None]:
         try:
-            yield
+            async with notifier.run() if settings.notify else contextlib.nullcontext():
+                yield
         finally:
             record.news.close()
             await exports.close()
@@ -79,9 +88,14 @@ def _record(context: RoomContext, settings: RecordSettings, trail: Trail) -> Rec
     loaded = parameters.load()
     bases = tuple(base.rstrip("/") for base in (HOUSE_BASE, settings.base_url) if base)
     poll_s = None if context.database.is_sqlite else settings.poll_s
+    reader = Reader(loaded, zone)
+
+    def subscription(resource: Json, where: str) -> None:
+        wishes.judge(resource, reader, settings.hosts, where)
+
     return Record(
-        context.database, context.clock, settings, loaded, Indexer(loaded, zone, bases), Reader(loaded, zone), trail,
-        News(context.clock, poll_s),
+        context.database, context.clock, settings, loaded, Indexer(loaded, zone, bases), reader, trail,
+        News(context.clock, poll_s), {"Subscription": subscription},
     )  # fmt: skip
 
 

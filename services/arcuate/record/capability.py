@@ -8,6 +8,7 @@ from arcuate.kernel.errors import Json
 from arcuate.record import patch
 from arcuate.record.domain import instant
 from arcuate.record.parameters import Parameter, Parameters
+from arcuate.record.subscriptions.wishes import topics
 
 _INTERACTIONS = {
     "read": ("GET", "/fhir/{resource_type}/{logical_id}"),
@@ -27,6 +28,9 @@ _SYSTEM = {
 }
 _FHIR = "http://hl7.org/fhir/OperationDefinition"
 _BULK = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition"
+_TOPICS = (
+    "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/capabilitystatement-subscriptiontopic-canonical"
+)
 _BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition"
 _OPERATIONS: Sequence[tuple[str, str, str, tuple[str, ...]]] = (
     # name, definition, route, types ("" the system, "*" every stored type)
@@ -115,6 +119,8 @@ def _resource(parameters: Parameters, doors: Doors, name: str, revincludes: list
     }
     if operations := _operations(doors, name):
         made["operation"] = operations
+    if name == "Subscription":
+        made["extension"] = [{"url": _TOPICS, "valueCanonical": url} for url in topics()]
     if includes:
         made["searchInclude"] = [f"{name}:*", *includes]
     if revincludes:

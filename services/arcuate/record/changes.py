@@ -1,7 +1,7 @@
 """Changes to resources: what a set of requests does, all or nothing, in one transaction."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
@@ -26,6 +26,8 @@ from arcuate.record.query import Reader, Search, plain
 from arcuate.record.requests import Outcome, Request, StaleVersion, Terms, check_resource
 from arcuate.record.search import Searcher
 
+OwnRules = Mapping[str, Callable[[Json, str], None]]
+
 
 @dataclass
 class _Plan:
@@ -49,13 +51,14 @@ class Writer:
     """Applies requests.
 
     Attributes:
-        outcomes: One for each request, in order, after `apply`.
+        own_rules: By type, what the record itself asks of a resource beyond FHIR; each raises with the element.
     """
 
     connection: Connection
     indexer: Indexer
     reader: Reader
     terms: Terms
+    own_rules: OwnRules = field(default_factory=dict)
     batch: store.Batch = field(default_factory=store.Batch)
 
     def __post_init__(self) -> None:
@@ -202,6 +205,9 @@ class Writer:
         return f"{resource_type}/{matches[0].id}"
 
     def _write(self, plan: _Plan, resource: Json) -> Outcome:
+        if rule := self.own_rules.get(plan.request.resource_type):
+            place = plan.request.where
+            rule(resource, f"{place}.resource" if place else plan.request.resource_type)
         made = stamped(resource, Stamp(plan.id, _next_version(plan), self.terms.now, self.terms.source))
         body = strict.dumps(made).decode()
         rows = self.indexer.rows(made)

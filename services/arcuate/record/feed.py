@@ -17,10 +17,17 @@ class News:
     def __init__(self, clock: Clock, poll_s: float | None) -> None:
         self._clock, self._poll_s = clock, poll_s
         self._waiters: set[asyncio.Future[None]] = set()
+        self._listeners: list[Callable[[], None]] = []
         self.closed = False
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call a function at every piece of news."""
+        self._listeners.append(listener)
 
     def announce(self) -> None:
         """Wake everybody who waits."""
+        for listener in self._listeners:
+            listener()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -16,7 +16,7 @@ from arcuate.kernel.errors import ArcuateError, Conflict, Gone, Json, NotFound
 from arcuate.kernel.fhir import strict
 from arcuate.record import store, transactions
 from arcuate.record.audit.trail import Entry, Trail
-from arcuate.record.changes import Writer, source_uri
+from arcuate.record.changes import OwnRules, Writer, source_uri
 from arcuate.record.domain import instant
 from arcuate.record.entries import Getter
 from arcuate.record.feed import News
@@ -42,6 +42,7 @@ class Record:
     Attributes:
         trail: The audit trail.
         news: Wakes readers of the feed.
+        own_rules: What the record itself asks of a type beyond FHIR.
     """
 
     database: Database
@@ -52,6 +53,7 @@ class Record:
     reader: Reader
     trail: Trail
     news: News
+    own_rules: OwnRules
 
 
 async def read(record: Record, principal: Principal, resource_type: str, logical_id: str) -> store.Version:
@@ -269,7 +271,7 @@ def _apply_bundle(
 
 
 def _writer(record: Record, connection: Connection, terms: Terms) -> Writer:
-    return Writer(connection, record.indexer, record.reader, terms)
+    return Writer(connection, record.indexer, record.reader, terms, record.own_rules)
 
 
 async def _written(

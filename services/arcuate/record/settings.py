@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+from pydantic import SecretStr
+
 from arcuate.kernel.settings import RoomSettings, room_config
 
 
@@ -19,6 +21,27 @@ class RecordSettings(RoomSettings):
     longest_wait_s: Annotated[float, "Longest time in seconds for which a reader of the feed may wait for news."] = 60.0
     search_limit_s: Annotated[float, "Seconds after which a costly search is stopped (503, too-costly)."] = 10.0
     export_valid_s: Annotated[int, "Seconds for which a Bulk Data export can be fetched."] = 86400
+    subscription_hosts: Annotated[
+        str, "Outside addresses that Subscriptions may name, as host:port separated by commas; empty: none."
+    ] = ""
+    subscription_tokens: Annotated[
+        SecretStr, "Bearer tokens of these addresses, as host:port=token separated by commas."
+    ] = SecretStr("")
+    subscription_patience_s: Annotated[
+        int, "Seconds for which an endpoint that takes nothing is tried again before its Subscription stops."
+    ] = 86400
+    notify: Annotated[bool, "Send the notifications of Subscriptions from this program."] = True
     poll_s: Annotated[
         float, "Seconds between looks for news that another replica wrote (PostgreSQL only; SQLite has one writer)."
     ] = 0.2
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Return the outside addresses that Subscriptions may name."""
+        return frozenset(part.strip().lower() for part in self.subscription_hosts.split(",") if part.strip())
+
+    @property
+    def tokens(self) -> dict[str, str]:
+        """Return the bearer tokens of outside addresses."""
+        pairs = (part.partition("=") for part in self.subscription_tokens.get_secret_value().split(",") if "=" in part)
+        return {place.strip().lower(): token.strip() for place, _, token in pairs}
