@@ -134,6 +134,9 @@ def queue_key(kind: str, value: str) -> str:
 
 
 def queue_keys(patients: Iterable[str], orders: Iterable[str]) -> tuple[str, ...]:
-    """Return the lines that a message stands in, at most 16."""
-    keys = [queue_key("p", one) for one in patients] + [queue_key("o", one) for one in orders]
+    """Return the lines that a message stands in, at most 16.
+
+    Patients stand in line by the value of their number alone: two systems of one hospital may call the same assigner differently.
+    """
+    keys = [queue_key("p", one.split("|", 1)[-1]) for one in patients] + [queue_key("o", one) for one in orders]
     return tuple(dict.fromkeys(keys))[:16]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from arcuate.gateway import adoption
 from arcuate.gateway.mapping.model import Standing, tokens
 from arcuate.gateway.mapping.plan import Needs
 from arcuate.kernel import codes
@@ -32,10 +33,13 @@ async def look_up(
     people = _People(fhir, {patient["id"]: patient for patient in patients})
     await people.follow(patient["id"] for patient in patients)
     await people.follow(_subjects(resources))
-    if patients and needs.of_patients:
-        theirs = await asyncio.gather(*(_of(fhir, kind, patients) for kind in needs.of_patients))
-        resources |= dict(zip(needs.of_patients, theirs, strict=True))
     literal = {one: patient for patient in patients for one in tokens(patient) if one in needs.patients}
+    adopted = await _adopted(fhir, needs, literal, people, set(_subjects(resources)))
+    literal |= adopted
+    everyone = [*patients, *{one["id"]: one for one in adopted.values()}.values()]
+    if everyone and needs.of_patients:
+        theirs = await asyncio.gather(*(_of(fhir, kind, everyone) for kind in needs.of_patients))
+        resources |= dict(zip(needs.of_patients, theirs, strict=True))
     standing = Standing(
         {one: people.who_counts(patient) for one, patient in literal.items()}, literal, people.successors(), resources, cancels,
         marks,
@@ -45,6 +49,24 @@ async def look_up(
         asked = await _asked(fhir, appointments)
         standing = replace(standing, resources={**resources, "Task": asked})
     return standing
+
+
+async def _adopted(
+    fhir: FhirClient, needs: Needs, literal: Mapping[str, Json], people: "_People", subjects: set[str]
+) -> dict[str, Json]:
+    """Numbers that nobody carries, whose value somebody carries under another assigner."""
+    unknown = [one for named in needs.named if not any(n in literal for n in named.tokens) for one in named.tokens]
+    candidates: dict[str, list[Json]] = {}
+    for number in dict.fromkeys(unknown):
+        found = await fhir.search("Patient", {"identifier": _escaped_value(adoption.value_of(number))})
+        candidates[number] = [one for one in found if one.get("resourceType") == "Patient"]
+        people.add(candidates[number])
+        await people.follow(one["id"] for one in candidates[number])
+    adopted: dict[str, Json] = {}
+    for named in needs.named:
+        known = {**literal, **adopted}
+        adopted |= adoption.same(named, candidates, known, subjects, people.who_counts)
+    return adopted
 
 
 async def _search(fhir: FhirClient, kind: str, wanted: Sequence[str]) -> list[Json]:
@@ -65,9 +87,13 @@ async def _of(fhir: FhirClient, kind: str, patients: Sequence[Json]) -> list[Jso
 def _escaped(token: str) -> str:
     """A token as search value: `\\`, `,`, `$` and a `|` inside the number are data (FHIR R4 3.1.1.5.7)."""
     system, value = token.split("|", 1)
+    return f"{_escaped_value(system)}|{_escaped_value(value)}"
+
+
+def _escaped_value(value: str) -> str:
     for sign in ("\\", ",", "$", "|"):
-        system, value = system.replace(sign, f"\\{sign}"), value.replace(sign, f"\\{sign}")
-    return f"{system}|{value}"
+        value = value.replace(sign, f"\\{sign}")
+    return value
 
 
 def _subjects(resources: Mapping[str, Sequence[Json]]) -> list[str]:
@@ -89,6 +115,11 @@ class _People:
 
     def __init__(self, fhir: FhirClient, known: dict[str, Json]) -> None:
         self._fhir, self._known = fhir, known
+
+    def add(self, patients: Iterable[Json]) -> None:
+        """Take patients who have been read already."""
+        for one in patients:
+            self._known.setdefault(one["id"], one)
 
     async def follow(self, ids: Iterable[str]) -> None:
         """Read the patients of these ids and whoever they were merged into."""

@@ -210,6 +210,14 @@ def differs(current: Json, stated: Json) -> bool:
     return not any(_same_name(one, two) for one in mine_names for two in other_names)
 
 
+def agrees(current: Json, stated: Json) -> bool:
+    """Say whether both state name and birth date, and both are the same."""
+    mine, other = current.get("birthDate"), stated.get("birthDate")
+    if not mine or not other or not (mine.startswith(other) or other.startswith(mine)):
+        return False
+    return any(_same_name(one, two) for one in _names(current) for two in _names(stated))
+
+
 def _names(resource: Json) -> list[tuple[str, str]]:
     found = [
         (_fold(name.get("family", "")), _fold((name.get("given") or [""])[0])) for name in resource.get("name", [])

@@ -1,10 +1,10 @@
 """From a message to what must be looked up for it, and from what was found to the entries of a transaction. Pure."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -67,14 +67,30 @@ def message_type(message: Message) -> tuple[str, str]:
     return kind, event or message.value("EVN-1").strip() or events()["alone"].get(kind, "")
 
 
+@dataclass(frozen=True)
+class Named:
+    """A patient as a message names them.
+
+    Attributes:
+        tokens: The numbers.
+        stated: Gives what else it says of them, as a Patient; asked only where a number is not known.
+        beside: For a number that is merged away: the numbers of who survives.
+    """
+
+    tokens: tuple[str, ...]
+    stated: Callable[[], Json]
+    beside: tuple[str, ...] = ()
+
+
 @dataclass
 class Needs:
     """Identifier tokens to look up: patients one by one (a merged one answers for its number), the others by type.
 
-    `of_patients` are types of which all that belongs to these patients is wanted.
+    `of_patients` are types of which all that belongs to these patients is wanted; `named` says what else is known of each patient.
     """
 
     patients: list[str] = field(default_factory=list)
+    named: list[Named] = field(default_factory=list)
     of_patients: list[str] = field(default_factory=list)
     others: dict[str, list[str]] = field(default_factory=dict)
 
@@ -83,9 +99,10 @@ class Needs:
         listed = self.others.setdefault(resource_type, [])
         listed += [one for one in wanted if one not in listed]
 
-    def add_patients(self, keys: Sequence[Json]) -> None:
-        """Ask for the patients of these identifiers."""
+    def add_patient(self, keys: Sequence[Json], stated: Callable[[], Json], beside: Sequence[Json] = ()) -> None:
+        """Ask for the patient of these identifiers."""
         self.patients += [one for key in keys if (one := token(key)) not in self.patients]
+        self.named.append(Named(tuple(map(token, keys)), stated, tuple(map(token, beside))))
 
 
 def needs(use: str, context: Context) -> Needs:
@@ -97,9 +114,12 @@ def needs(use: str, context: Context) -> Needs:
     found = Needs()
     message, profile, sender = context.message, context.profile, context.sender
     for segment in message.all("PID"):
-        found.add_patients(pid.keys_of(segment, profile, sender))
-    for segment in message.all("MRG") if use in ("merge", "renumber") else []:
-        found.add_patients(mrg.keys_of(segment, profile, sender))
+        found.add_patient(pid.keys_of(segment, profile, sender), partial(pid.patient, {}, segment, profile, sender))
+    for survivor, gone in mrg.pairs(message) if use in ("merge", "renumber") else []:
+        beside = pid.keys_of(survivor, profile, sender)
+        found.add_patient(
+            mrg.keys_of(gone, profile, sender), partial(pid.patient, {}, survivor, profile, sender), beside
+        )
     for segment in message.all("PV1"):
         visit = pv1.number(segment, sender)
         found.add("Encounter", [token(visit)] if visit else [])
