@@ -58,7 +58,7 @@ def files(shared: Path) -> list[Path]:
 @pytest.fixture
 async def played(files: list[Path], tmp_path: Path) -> AsyncIterator[Played]:
     async with open_site(tmp_path / "data", GatewaySettings(port=0)) as site:
-        codes = await send_files(files, "127.0.0.1", site.port, lambda line: None)
+        codes = await send_files(files, "127.0.0.1", site.port, lambda line: None, silence_s=0.02)
         await site.settle()
         rows: list[dict[str, Any]] = []
         before = ""

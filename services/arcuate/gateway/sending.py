@@ -11,14 +11,16 @@ from arcuate.kernel.hl7v2.message import split
 from arcuate.kernel.hl7v2.mllp import MllpClient, frame
 
 _ANSWER_S = 30.0
-_NO_ANSWER_S = 0.25  # how long to listen after what nobody answers
 
 
-async def send_files(paths: Sequence[Path], host: str, port: int, report: Callable[[str], None]) -> dict[str, int]:
+async def send_files(
+    paths: Sequence[Path], host: str, port: int, report: Callable[[str], None], *, silence_s: float = 0.25
+) -> dict[str, int]:
     """Send each file as one frame and report its acknowledgement; returns how many of each code.
 
     Bytes go out as they stand; a file that holds framing bytes of its own is sent without another frame around it.
-    Acknowledgements, and messages that ask for no answer or for one only in case of error (MSH-15, MSH-16), are listened after briefly.
+    Acknowledgements, and messages that ask for no answer or for one only in case of error (MSH-15, MSH-16), are listened after
+    for `silence_s`.
 
     Raises:
         Unavailable: Nobody listens there.
@@ -28,7 +30,7 @@ async def send_files(paths: Sequence[Path], host: str, port: int, report: Callab
         for path in paths:
             content = path.read_bytes()
             try:
-                code, words = await _send(client, content)
+                code, words = await _send(client, content, silence_s)
             except Unavailable as error:
                 if not counts and "reached" in error.what:
                     raise
@@ -38,14 +40,14 @@ async def send_files(paths: Sequence[Path], host: str, port: int, report: Callab
     return dict(counts)
 
 
-async def _send(client: MllpClient, content: bytes) -> tuple[str, str]:
+async def _send(client: MllpClient, content: bytes, silence_s: float) -> tuple[str, str]:
     framed = content.startswith(b"\x0b")
     wire = content if framed else frame(content)
     if framed and content.endswith(b"\x1c"):
         wire += b"\r"
     raw = content.strip(b"\x0b\x1c\r\n") if framed else content
     expected, head = _expects_answer(raw), header.read(raw)
-    answer = await client.exchange(wire, _ANSWER_S if expected else _NO_ANSWER_S, head.control_id if head else b"")
+    answer = await client.exchange(wire, _ANSWER_S if expected else silence_s, head.control_id if head else b"")
     if answer is None:
         return ("no answer", "") if expected else ("none", "not to be answered")
     said = ack.read(answer)
