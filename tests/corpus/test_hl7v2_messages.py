@@ -19,6 +19,7 @@ from arcuate.kernel.hl7v2.message import Message, split
 
 KINDS = (
     "Patient", "Encounter", "ServiceRequest", "Procedure", "Appointment", "Location", "Observation", "DiagnosticReport", "Provenance",
+    "AllergyIntolerance", "Condition",
 )  # fmt: skip
 
 

@@ -167,3 +167,11 @@ def test_several_messages_without_a_header_are_cut_and_one_alone_keeps_what_stan
     assert split(raw).messages == (raw,)
     assert [Message.parse(one).value("MSH-10") for one in split(raw + raw).messages] == ["1", "1"]
     assert split(b"FHS|^~\\&\rEVN|A01\r").messages == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "known"), [("2.9", True), ("2.3\r# a comment of the sender", True), ("2.999", False), ("", True)]
+)
+def test_the_version_is_read_though_a_stray_line_follows_it(said: str, known: bool) -> None:
+    message = Message.parse(f"MSH|^~\\&|A|B|C|D|2026||ADT^A01|1|P|{said}\rPID|1\r".encode())
+    assert ("203" not in [fault.code for fault in inspect.faults(message)]) is known

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from arcuate.kernel.hl7v2.message import Message
 
 VERSIONS = frozenset(
-    ("2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.7.1", "2.8", "2.8.1", "2.8.2")
-)
+    ("2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.7.1", "2.8", "2.8.1", "2.8.2", "2.9", "2.9.1")
+)  # fmt: skip
 PROCESSING_IDS = frozenset("PTD")
 
 
@@ -37,7 +37,8 @@ def faults(message: Message) -> list[Fault]:
     for number, what in ((10, "no control id"), (11, "no processing id"), (12, "no version")):
         if not header[number]:
             found.append(Fault(f"MSH-{number}", "101", f"MSH-{number} is empty: {what}"))
-    version = header[12].value.strip()
+    # A line without a segment id behind MSH belongs to its last field; the version is what stands before it.
+    version = next(iter(header[12].value.strip().splitlines()), "").strip()
     if version and version not in VERSIONS:
         found.append(Fault("MSH-12", "203", "MSH-12 is no version that is known here", grave=True))
     processing = header[11].value.strip()
