@@ -9,7 +9,7 @@ import department
 import httpx
 import pytest
 import pytest_asyncio
-from dashboard_world import Browser, Department
+from dashboard_world import Browser, Department, open_department
 
 from arcuate.dashboard.pages.errors import load_words
 from arcuate.kernel.auth import Role
@@ -28,6 +28,16 @@ def words(answer: httpx.Response) -> str:
     """Return a page's text as it is read."""
     text = re.sub(r"<(script|head)\b.*?</\1>", " ", answer.text, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", text)).replace(" ,", ",").replace(" .", ".").split())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def filled(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Department]:
+    """A house with a small part of the day in it: lists need few cases."""
+    few = tuple(v for v in department.DAY if v.number in ("0402", "0423", "0439", "0441"))
+    async with open_department(tmp_path_factory.mktemp("few")) as made:
+        await made.fhir.transaction(department.roster())
+        await made.fhir.transaction(department.day(few))
+        yield made
 
 
 @pytest_asyncio.fixture(loop_scope="module")
