@@ -23,6 +23,9 @@ from arcuate.kernel.settings import RoomSettings, SettingLine, SiteSettings, des
 
 Say = Callable[[str], None]
 
+_ADDRESS = "address"
+"""File of the data folder: where the pages of the house that ran there last are found."""
+
 
 async def run_house(
     settings: HouseSettings, *, rooms: Sequence[str] = ROOMS, mllp_port: int | None = None, dicom_port: int | None = None, say: Say,
@@ -77,6 +80,8 @@ async def running(
             while not server.started and not serving.done():
                 await asyncio.sleep(0.01)
             await wait_until_ready(house)
+            if "dashboard" in rooms:
+                (settings.data_dir / _ADDRESS).write_text(settings.address, encoding="utf-8")
             yield house, serving
         finally:
             server.should_exit = True
@@ -142,7 +147,9 @@ async def sign_in_link(settings: HouseSettings) -> str:
         database.migrate(package)
         access = service.make(database, SystemClock(), AccessSettings(), settings.data_dir.resolve() / "keys")
         person = await service.first_person(access, [str(role) for role in PEOPLE])
-        return f"{settings.address}/sign-in?token={await service.new_link(access, person.id)}"
+        told = settings.data_dir / _ADDRESS
+        address = told.read_text(encoding="utf-8") if told.exists() else settings.address
+        return f"{address}/sign-in?token={await service.new_link(access, person.id)}"
     finally:
         database.close()
 

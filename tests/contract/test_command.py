@@ -104,6 +104,8 @@ def test_a_house_starts_is_entered_once_and_keeps_what_was_sent_byte_for_byte(tm
     with up(data, web, mllp) as lines:
         [link] = [line.split()[-1] for line in lines if line.startswith("Sign in once")]
         assert re.fullmatch(rf"http://127.0.0.1:{web}/sign-in\?token=\S+", link)
+        another = arcuate("signin", "--data", str(data)).stdout.strip()
+        assert another != link and another.startswith(f"http://127.0.0.1:{web}/sign-in?token=")
         second = arcuate("up", "--data", str(data), "--port", str(free_port()))
         assert second.returncode == 2 and "in use" in second.stderr
 
