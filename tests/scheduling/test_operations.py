@@ -77,6 +77,25 @@ async def test_f061_a_slow_model_is_answered_for_within_its_limit_and_the_flow_g
     assert "did not answer within 200 ms" in risks[0]["note"][0]["text"]
 
 
+async def test_many_bookings_at_once_wait_for_their_turn_and_all_get_the_models_answer(
+    open_desk: Open, people: Any, models: Path
+) -> None:
+    desk = await open_desk(models, limit_s=0.8)
+    model = desk.room.attendance.model
+
+    class Steady:
+        name = model.name
+
+        def forecast(self, moment: Any) -> Any:
+            time.sleep(0.1)
+            return model.forecast(moment)
+
+    desk.room.attendance.model = Steady()
+    risks = await asyncio.gather(*(desk.attendance(people.booking(), people.patient()) for _ in range(20)))
+
+    assert "fallback" not in {extension(risk, "confidence")["valueCode"] for risk in risks}
+
+
 async def test_f061_a_failing_model_gives_one_alert_and_one_when_it_answers_again(
     open_desk: Open, people: Any, models: Path
 ) -> None:

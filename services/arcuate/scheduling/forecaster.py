@@ -25,6 +25,7 @@ class Model(Protocol):
 
 
 _THREADS = 2
+_QUEUE_S = 2.0  # a morning's bookings come in one second: waiting for a turn is not the model's slowness
 
 Fallback = Callable[[Moment, str], Forecast]
 
@@ -38,6 +39,7 @@ class Forecaster:
         self._down = ""
         # Threads of its own: a model that hangs must not take those of others.
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"forecast-{kind}")
+        self._free = asyncio.Semaphore(_THREADS)
 
     def close(self) -> None:
         """Let the threads go."""
@@ -62,8 +64,13 @@ class Forecaster:
         if self.model is None:
             return fallback(moment, self.absent)
         try:
+            # A model that is known to hang keeps its threads: nobody waits longer than for one answer then.
+            async with asyncio.timeout(self._limit_s if self._down else _QUEUE_S):
+                await self._free.acquire()
+            running = asyncio.get_running_loop().run_in_executor(self._pool, self.model.forecast, moment)
+            running.add_done_callback(self._ended)
             async with asyncio.timeout(self._limit_s):
-                found = await asyncio.get_running_loop().run_in_executor(self._pool, self.model.forecast, moment)
+                found = await asyncio.shield(running)
         except TimeoutError:
             return self._failed(moment, fallback, f"the model did not answer within {self._limit_s * 1000:.0f} ms")
         except Exception as error:  # noqa: BLE001 - whatever a model does, the flow goes on; its text could hold patient data
@@ -72,6 +79,11 @@ class Forecaster:
             self._down = ""
             self._log.info("model answers again", model=self.kind)
         return found
+
+    def _ended(self, running: "asyncio.Future[Forecast]") -> None:
+        self._free.release()
+        if not running.cancelled():
+            running.exception()  # of one that nobody waits for any more
 
     def _failed(self, moment: Moment, fallback: Fallback, why: str) -> Forecast:
         if not self._down:
