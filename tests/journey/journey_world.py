@@ -67,10 +67,12 @@ class World:
     ) -> dict[str, Any]:
         """Return the case once it fits; fails with where it stands instead."""
         case: dict[str, Any] | None = None
+        pause = _TICK_S
         try:
             async with asyncio.timeout(limit_s):
                 while case is None or not fits(case):
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(pause)
+                    pause = min(_LONGEST_PAUSE_S, pause * 1.2)  # asking costs the house time that it needs for the case
                     case = await self.case(accession)
         except TimeoutError:
             steps = [f"{s['stage']}: {s['note']}" for s in (case or {}).get("steps", [])]
@@ -111,6 +113,7 @@ def house_client(house: House) -> httpx.AsyncClient:
 
 START = datetime(2026, 3, 17, 9, 0, tzinfo=UTC)
 _TICK_S = 0.05
+_LONGEST_PAUSE_S = 0.5
 _QUIET_LOOKS = 3
 _ROOMS = [room for room in ROOMS if room != "dashboard"]  # a journey needs no page
 
