@@ -420,3 +420,24 @@ async def test_a_repeated_state_writes_no_new_version(site: Site) -> None:
     )
     for kind in ("Patient", "ServiceRequest", "Appointment", "DiagnosticReport"):
         assert [one["meta"]["versionId"] for one in await site.find(kind)] == ["1"], kind
+
+
+async def test_values_in_loinc_need_no_order_though_their_section_is_not_said(site: Site) -> None:
+    lab = (
+        result("L77", text="x").split("OBX")[0]
+        + "OBX|1|NM|33914-3^eGFR^LN||58|mL/min/1.73m2|>60|L|||F|||20260316080000\rOBX|2|ST|X^Remark^L||fasting||||||F\r"
+    )
+    await site.apply(lab)
+    values = {one["code"]["text"]: one for one in await site.find("Observation")}
+    assert values["eGFR"]["valueQuantity"]["value"] == 58
+    assert values["eGFR"]["effectiveDateTime"] == "2026-03-16T08:00:00+01:00"
+    assert await site.errors() == []
+
+
+@pytest.mark.parametrize("section", ["MR", ""])
+async def test_an_imaging_result_of_an_unknown_order_goes_on_waiting(site: Site, section: str) -> None:
+    text = result("A77", text="Normal brain.").replace("|||F\r", f"||{section}|F\r", 1)
+    value = "OBX|9|NM|33914-3^eGFR^LN||58|mL/min/1.73m2|>60|L|||F\r"
+    await site.apply(text + value)
+    assert await site.find("Observation") == []
+    assert [one["state"] for one in await site.errors()] == ["unmatched"]

@@ -1,6 +1,8 @@
 """From a frame to a committed journal row and its answer. Nothing here waits for mapping."""
 
+import asyncio
 import hashlib
+import itertools
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from arcuate.gateway.settings import GatewaySettings
 from arcuate.gateway.store import NewFrame, NewMessage
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.db import Database
-from arcuate.kernel.errors import ArcuateError
+from arcuate.kernel.errors import ArcuateError, StorageFault
 from arcuate.kernel.hl7v2 import ack, inspect
 from arcuate.kernel.hl7v2 import header as headers
 from arcuate.kernel.hl7v2.ack import Error
@@ -41,6 +43,15 @@ class Read:
     warning: str = ""
 
 
+_Pending = tuple[NewFrame, datetime, "asyncio.Future[store.Kept]"]
+_TOGETHER = 256  # frames in one commit
+
+
+def _fail(kept: "asyncio.Future[store.Kept]", error: Exception) -> None:
+    if not kept.done():
+        kept.set_exception(error)
+
+
 class Intake:
     """Stores frames and says what to answer.
 
@@ -56,6 +67,15 @@ class Intake:
         self._clock, self._zone, self._on_stored = clock, zone, on_stored
         self._log = get_logger("gateway")
         self.storage_fault: str | None = None
+        self._pending: list[_Pending] = []
+        self._committing: asyncio.Task[None] | None = None
+        # Numbers of our answers: a part of its own for each start, then counted. (A call for random bytes each time lets go of the
+        # interpreter's lock, and getting it back from a busy writer thread costs milliseconds.)
+        self._start, self._count = secrets.token_hex(4), itertools.count(1)
+
+    def _control_id(self) -> str:
+        """MSH-10 of an answer, at most 18 characters."""
+        return f"{self._start}{next(self._count):x}"
 
     async def take(self, raw: bytes, peer: str) -> Answer:
         """Journal one frame and return its answer; whatever fails, nothing positive is answered before the commit."""
@@ -102,7 +122,7 @@ class Intake:
         self, read: Read, head: bytes, raw: bytes | None, spool: str | None, size: int, digest: bytes, peer: str
     ) -> tuple[Answer, bool]:
         now = self._clock.now()
-        control_id = secrets.token_hex(8)
+        control_id = self._control_id()
         answer = domain.answer(read.header, read.finding, read.profile, control_id, now)
         frame = NewFrame(
             now, peer, read.profile.name, _sender(read.header), _latin(read.header.control_id if read.header else b""),
@@ -118,15 +138,55 @@ class Intake:
         return Answer(kept.code, kept.wire, answer.close), not kept.repeated
 
     async def _write(self, frame: NewFrame, window: datetime) -> store.Kept:
-        """One retry: the other connection of a sender may have stored the same message in the meantime."""
+        """Commit together with whatever else waits: frames that came while the last commit ran share the next one."""
+        kept: asyncio.Future[store.Kept] = asyncio.get_running_loop().create_future()
+        self._pending.append((frame, window, kept))
+        if self._committing is None:
+            self._committing = asyncio.get_running_loop().create_task(self._commit_pending())
+        return await kept
+
+    async def _commit_pending(self) -> None:
+        try:
+            while self._pending:
+                group, self._pending = self._pending[:_TOGETHER], self._pending[_TOGETHER:]
+                await self._commit_group(group)
+        finally:
+            self._committing = None
+
+    async def _commit_group(self, group: list[_Pending]) -> None:
+        def write(session: Session) -> list[store.Kept]:
+            return [store.add_frame(session, frame, window) for frame, window, _ in group]
+
+        try:
+            found = await self._database.write(write)
+        except StorageFault as error:
+            # Whether the commit took place is not known: nobody gets a positive answer.
+            for _, _, kept in group:
+                _fail(kept, error)
+        except Exception:  # noqa: BLE001 - one of them failed: each for itself, so that the others are not held up
+            for frame, window, kept in group:
+                await self._commit_alone(frame, window, kept)
+        else:
+            for (_, _, kept), one in zip(group, found, strict=True):
+                if not kept.done():
+                    kept.set_result(one)
+
+    async def _commit_alone(self, frame: NewFrame, window: datetime, kept: "asyncio.Future[store.Kept]") -> None:
+        """One retry: another replica may have stored the same message in the meantime."""
 
         def write(session: Session) -> store.Kept:
             return store.add_frame(session, frame, window)
 
         try:
-            return await self._database.write(write)
-        except IntegrityError:
-            return await self._database.write(write)
+            try:
+                one = await self._database.write(write)
+            except IntegrityError:
+                one = await self._database.write(write)
+        except Exception as error:  # noqa: BLE001 - the one who waits for it answers
+            _fail(kept, error)
+            return
+        if not kept.done():
+            kept.set_result(one)
 
     def not_stored(self, head: bytes, error: Exception) -> Answer:
         """Return the answer to a frame that could not be kept (policy 2); `head` holds its MSH."""
@@ -134,7 +194,7 @@ class Intake:
         self.storage_fault = error.what if isinstance(error, ArcuateError) else type(error).__name__
         self._log.error("frame not stored", error=type(error).__name__)
         finding = Finding(Verdict.NOT_STORED, ack.NOT_STORED)
-        return domain.answer(header, finding, self._profiles.of_header(header), secrets.token_hex(8), self._clock.now())
+        return domain.answer(header, finding, self._profiles.of_header(header), self._control_id(), self._clock.now())
 
     def _read(self, raw: bytes, header: Header | None, profile: Profile) -> Read:
         if header is None:

@@ -51,7 +51,8 @@ class Place:
 
     def of(self, segment: Segment) -> str:
         """Return the value in this one segment."""
-        if segment.id != self.segment:
+        # Most fields are empty, and this is asked before the acknowledgement.
+        if segment.id != self.segment or not segment.raw(self.field):
             return ""
         return segment[self.field].component(self.component or 1).strip()
 
@@ -69,6 +70,8 @@ class Source:
     def find(self, segments: list[Segment]) -> tuple[str, Part] | None:
         """Return the value and the field that it stands in, or None."""
         for segment in segments:
+            if segment.id != self.place.segment:
+                continue
             value = self.place.of(segment)
             if value and self._believed(value, segment, segments):
                 return value, segment[self.place.field]

@@ -18,6 +18,19 @@ MAP, MATCH = "map", "match"
 _FRAME: Any = Frame.__table__  # type: ignore[attr-defined]
 _MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 
+# What runs before each acknowledgement is built once: building a statement costs more than running it.
+_KNOWN = sa.select(_FRAME.c.number, _FRAME.c.received, _FRAME.c.answer_code, _FRAME.c.answer, _FRAME.c.content_hash)
+_BY_KEY = _KNOWN.where(_FRAME.c.resend_key == sa.bindparam("key"))
+_FROM_SENDER = _FRAME.c.sender == sa.bindparam("from_sender")
+_LAST_OF_SENDER = _KNOWN.where(_FROM_SENDER).order_by(_FRAME.c.number.desc()).limit(1)
+_SAME_ID = (
+    sa.select(_FRAME.c.number)
+    .where(_FROM_SENDER, _FRAME.c.control_id == sa.bindparam("used_id"), _FRAME.c.received >= sa.bindparam("since"))
+    .limit(1)
+)
+_ADD_FRAME = sa.insert(_FRAME).returning(_FRAME.c.number)
+_ADD_MESSAGE = sa.insert(_MESSAGE).returning(_MESSAGE.c.id)
+
 
 @dataclass(frozen=True)
 class NewMessage:
@@ -82,15 +95,12 @@ def add_frame(session: Session, frame: NewFrame, window: datetime) -> Kept:
     warnings = [frame.warning] if frame.warning else []
     if key and _id_was_used(session, frame, window):
         warnings.append("control id reused")
-    number: int = session.execute(
-        sa.insert(_FRAME)
-        .values(
-            received=frame.received, peer=frame.peer, profile=frame.profile, sender=frame.sender, control_id=frame.control_id,
-            kind=frame.kind, size=frame.size, content_hash=content, resend_key=key, raw=frame.raw, spool=frame.spool,
-            answer_code=frame.answer_code, answer=frame.answer, warning="; ".join(warnings), resends=0,
-        )
-        .returning(_FRAME.c.number)
-    ).scalar_one()  # fmt: skip
+    row = {
+        "received": frame.received, "peer": frame.peer, "profile": frame.profile, "sender": frame.sender, "control_id": frame.control_id,
+        "kind": frame.kind, "size": frame.size, "content_hash": content, "resend_key": key, "raw": frame.raw, "spool": frame.spool,
+        "answer_code": frame.answer_code, "answer": frame.answer, "warning": "; ".join(warnings), "resends": 0,
+    }  # fmt: skip
+    number: int = session.execute(_ADD_FRAME, row).scalar_one()
     for position, message in enumerate(frame.messages, 1):
         _add_message(session, frame, number, position, message)
     return Kept(number, frame.answer_code, frame.answer, repeated=False)
@@ -105,32 +115,24 @@ def _resend_key(frame: NewFrame, content: str) -> str | None:
 
 def _earlier(session: Session, frame: NewFrame, content: str, key: str | None) -> Any:
     """The frame that this one repeats: by key; without MSH-10 only the last one of the same sender can be it."""
-    columns = sa.select(
-        _FRAME.c.number, _FRAME.c.received, _FRAME.c.answer_code, _FRAME.c.answer, _FRAME.c.content_hash
-    )
     if key is not None:
-        return session.execute(columns.where(_FRAME.c.resend_key == key)).first()
-    last = session.execute(
-        columns.where(_FRAME.c.sender == frame.sender).order_by(_FRAME.c.number.desc()).limit(1)
-    ).first()
+        return session.execute(_BY_KEY, {"key": key}).first()
+    last = session.execute(_LAST_OF_SENDER, {"from_sender": frame.sender}).first()
     return last if last is not None and last.content_hash == content else None
 
 
 def _id_was_used(session: Session, frame: NewFrame, window: datetime) -> bool:
-    same = (_FRAME.c.sender == frame.sender) & (_FRAME.c.control_id == frame.control_id) & (_FRAME.c.received >= window)
-    return session.execute(sa.select(_FRAME.c.number).where(same).limit(1)).first() is not None
+    same = {"from_sender": frame.sender, "used_id": frame.control_id, "since": window}
+    return session.execute(_SAME_ID, same).first() is not None
 
 
 def _add_message(session: Session, frame: NewFrame, number: int, position: int, message: NewMessage) -> None:
-    id: int = session.execute(
-        sa.insert(_MESSAGE)
-        .values(
-            frame=number, position=position, sender=frame.sender, kind=message.kind, state=message.state, cause=message.cause,
-            reason=message.reason, location=message.location, condition=message.condition, made="", note=message.note,
-            orders="", charset=message.charset, round=0, changed=frame.received, changed_by="",
-        )
-        .returning(_MESSAGE.c.id)
-    ).scalar_one()  # fmt: skip
+    row = {
+        "frame": number, "position": position, "sender": frame.sender, "kind": message.kind, "state": message.state, "cause": message.cause,
+        "reason": message.reason, "location": message.location, "condition": message.condition, "made": "", "note": message.note,
+        "orders": "", "charset": message.charset, "round": 0, "changed": frame.received, "changed_by": "",
+    }  # fmt: skip
+    id: int = session.execute(_ADD_MESSAGE, row).scalar_one()
     if message.state in (State.WAITING, State.ACKNOWLEDGEMENT):
         kind = MAP if message.state is State.WAITING else MATCH
         work.enqueue(session, kind, now=frame.received, keys=message.keys, payload={"message": id})

@@ -108,26 +108,26 @@ class WorkTable:
             sa.Index("ix_work_key_open", "key", "open", "job_id"),
         )  # fmt: skip
 
+        # Built once: a statement costs more to build than to run, and this one is part of every acknowledgement.
+        self._add = {
+            name: insert(self.jobs).on_conflict_do_nothing(index_elements=["dedupe"]).returning(self.jobs.c.id)
+            for name, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+        }
+        self._add_keys = sa.insert(self.keys)
+
     def enqueue(
         self, session: Session, kind: str, *, now: datetime, keys: Sequence[str] = (),
         payload: Mapping[str, Any] | None = None, due: datetime | None = None, dedupe: str | None = None,
     ) -> int | None:  # fmt: skip
         """Add a job in the caller's transaction; returns its number, or None if `dedupe` stands already."""
-        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-        statement = (
-            insert(self.jobs)
-            .values(
-                kind=kind, payload=json.dumps(dict(payload or {})), dedupe=dedupe, state=READY, attempt=0, tries=0,
-                created=now, due=due or now,
-            )
-            .on_conflict_do_nothing(index_elements=["dedupe"])
-            .returning(self.jobs.c.id)
-        )  # fmt: skip
-        number = session.execute(statement).scalar_one_or_none()
+        row = {
+            "kind": kind, "payload": json.dumps(dict(payload or {})), "dedupe": dedupe, "state": READY, "attempt": 0, "tries": 0,
+            "created": now, "due": due or now,
+        }  # fmt: skip
+        statement = self._add[session.get_bind().dialect.name]
+        number = session.execute(statement, row).scalar_one_or_none()
         if number is not None and keys:
-            session.execute(
-                sa.insert(self.keys), [{"job_id": number, "key": key, "open": True} for key in sorted(set(keys))]
-            )
+            session.execute(self._add_keys, [{"job_id": number, "key": key, "open": True} for key in sorted(set(keys))])
         return number
 
     def has_ready(self, session: Session, kind: str, key: str, now: datetime) -> bool:

@@ -173,7 +173,21 @@ def apply(
 
 
 def _is_laboratory(statement: Statement) -> bool:
-    return statement.obr[24].value.strip().upper() in terms.codes("laboratory_sections")
+    """OBR-24 says so; or it does not say imaging, and all there is are values of which one is coded in LOINC."""
+    section = statement.obr[24].value.strip().upper()
+    if section in terms.codes("laboratory_sections"):
+        return True
+    if section in terms.codes("imaging_sections") or statement.txa is not None:
+        return False
+    kinds = {segment[2].value.strip().upper() for segment in statement.obx}
+    return not kinds & {"TX", "FT", "ED", "RP"} and any(_is_laboratory_value(segment) for segment in statement.obx)
+
+
+def _is_laboratory_value(segment: Segment) -> bool:
+    if segment[2].value.strip().upper() not in ("NM", "SN"):
+        return False
+    coded = ((segment[3].component(code), segment[3].component(code + 2).strip().upper()) for code in (1, 4))
+    return any(system == "LN" and terms.is_loinc(code.strip()) for code, system in coded)
 
 
 def _laboratory(statement: Statement, person: Person, profile: Profile, sender: Sender) -> Mapped:
