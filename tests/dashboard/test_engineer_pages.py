@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from html import unescape
+from typing import Any
 
 import department
 import httpx
@@ -11,7 +12,9 @@ import pytest
 import pytest_asyncio
 from dashboard_world import Browser, Department, open_department
 
-from arcuate.dashboard.pages.errors import load_words
+from arcuate.dashboard.domain.frame import Viewer
+from arcuate.dashboard.pages.errors import Opened, Parked, load_words, parked_items
+from arcuate.dashboard.render import Frame
 from arcuate.kernel.auth import Role
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -53,6 +56,12 @@ async def until_read(browser: Browser, path: str, text: str) -> str:
             await asyncio.sleep(0.1)
             said = words(await browser.open(path))
     return said
+
+
+def desk_frame(desk: Any) -> Frame:
+    """Return a frame around a page that nobody asked for."""
+    viewer = Viewer("p", "Integration-03", frozenset({Role.INTEGRATION}), "light", letter_keys=True, csrf="c")
+    return Frame("errors", "Parked messages", viewer, desk.words)
 
 
 async def held_case(filled: Department) -> str:
@@ -175,3 +184,52 @@ async def test_faults_are_named_as_people_name_them() -> None:
     assert say.title("invalid time") == "A date or time that does not exist"
     assert say.title("something new") == "Something new"
     assert set(say.titles) == set(say.todos)
+
+
+async def test_what_goes_out_stands_in_the_queue_under_its_cause() -> None:
+    row = {
+        "kind": "ORU^R01",
+        "state": "parked",
+        "about": "DiagnosticReport/7",
+        "created": "2026-03-17T12:42:00.000+00:00",
+    }
+    refused = {
+        **row,
+        "id": "out-3",
+        "receiver": "dictation",
+        "cause": "refused by a receiver",
+        "reason": "AR: no such order",
+    }
+    unbuilt = {
+        **row,
+        "id": "job-9",
+        "receiver": "",
+        "kind": "compose",
+        "cause": "could not be built",
+        "reason": "no patient",
+    }
+
+    found = parked_items({"items": [], "outgoing": [refused, unbuilt]})
+
+    assert [(i.id, i.cause, i.kind, i.party) for i in found] == [
+        ("out-3", "refused by a receiver", "ORU^R01", "to dictation"),
+        ("job-9", "could not be built", "DiagnosticReport", "on its way out"),
+    ]
+    assert all(i.cause in load_words().titles for i in found)
+
+
+@pytest.mark.parametrize("number", ["out-3", "job-9"])
+async def test_what_goes_out_can_be_opened_and_says_what_to_do(filled: Department, number: str) -> None:
+    desk = filled.house.rooms["dashboard"].app.state.desk
+    item = {"id": number, "receiver": "", "kind": "compose", "state": "parked", "cause": "could not be built", "reason": "no patient",
+            "about": "DiagnosticReport/7", "segments": [], "text": ""}  # fmt: skip
+    view = Parked(desk.words, opened=Opened.of(item), say=load_words())
+    frame = desk_frame(desk)
+
+    made = [
+        desk.renderer.text(f"errors/{part}.html", view=view, frame=frame, oob=False) for part in ("message", "mend")
+    ]
+
+    assert "no patient." in made[0]
+    assert "it is built anew" in made[0]
+    assert ("Build it anew" if number == "job-9" else "Replay as received") in made[1]

@@ -323,6 +323,7 @@ async def test_the_first_steps_close_one_by_one(empty: Department) -> None:
     assert "You can sign in Admin-01." in said
     assert "no booking yet" in said
     assert "Measurements after step 6" in said
+    assert "Order checks not now: protocoling is silent" in said
 
 
 async def test_parts_come_alone_and_say_when_they_were_made(filled: Department, scheduler: Browser) -> None:

@@ -19,7 +19,8 @@ from arcuate.dashboard.words import Wording, span
 from arcuate.kernel.errors import ArcuateError, BadInput, Json, NotFound
 
 PARTS = ("facts", "items")
-_ITEM = re.compile(r"(in|out)-\d{1,12}\Z")
+_ITEM = re.compile(r"(in|out|job)-\d{1,12}\Z")
+_FACTS = ("location", "reason", "cause", "orders", "edited", "changed_by", "receiver", "about", "journal", "text")
 _SHOWN = 6  # newest of each cause in the whole list
 _WORDS = "hl7.toml"
 _PLACE = re.compile(r"([A-Z][A-Z0-9]{2})-(\d{1,3})")
@@ -31,6 +32,11 @@ class Opened:
 
     item: Json
     view: str = "segments"
+
+    @classmethod
+    def of(cls, body: Json, view: str = "segments") -> "Opened":
+        """Return an item as the gateway tells it; what came in, went out or was never built each lack some facts."""
+        return cls({**dict.fromkeys(_FACTS, ""), **body}, view)
 
     @property
     def incoming(self) -> bool:
@@ -128,24 +134,34 @@ async def read_parked(
     )
     if listed.value is None:
         return Parked(words, silent=listed.silent, say=say)
-    items = _items(listed.value)
+    items = parked_items(listed.value)
     counts = {str(g["cause"]): int(g["count"]) for g in listed.value["groups"]}
     found = Parked(words, items, sum(counts.values()), opened_id=item, counts=counts, cause=cause, say=say)
     if item and open_item:
         opened: Part[Json] = await rooms.part("gateway", rooms.get(f"/gateway/errors/{item}"))
         if opened.value is None:
             return replace(found, silent=opened.silent)
-        return replace(found, opened=Opened(opened.value, view))
+        return replace(found, opened=Opened.of(opened.value, view))
     counted = await rooms.part("gateway", rooms.get("/gateway/counts")) if not items else Part[Any]()
     return replace(found, accounted=int((counted.value or {}).get("messages", 0)))
 
 
-def _items(body: Json) -> list[ParkedItem]:
-    rows = [(i, str(i["cause"]), _party(str(i["sender"])), i["received"]) for i in body["items"]]
-    rows += [(i, str(i["reason"] or i["cause"]), f"to {i['receiver']}", i["created"]) for i in body["outgoing"]]
+def parked_items(body: Json) -> list[ParkedItem]:
+    """Return the rows of the gateway's error queue: what came in, what a receiver refused, what could not be built."""
+    rows = [(i, str(i["kind"]), _party(str(i["sender"])), i["received"]) for i in body["items"]]
+    rows += [
+        (i, _kind_out(i), f"to {i['receiver']}" if i["receiver"] else "on its way out", i["created"])
+        for i in body["outgoing"]
+    ]
     return [
-        ParkedItem(str(i["id"]), cause, str(i["kind"]), party, facts.instant(at), str(i["state"])) for i, cause, party, at in rows
+        ParkedItem(str(i["id"]), str(i["cause"]), kind, party, facts.instant(at), str(i["state"])) for i, kind, party, at in rows
     ]  # fmt: skip
+
+
+def _kind_out(item: Mapping[str, Any]) -> str:
+    """Return the kind of an outgoing row; what could not be built has no message yet and is named after what it is about."""
+    about = str(item.get("about") or "").split("/", maxsplit=1)[0]
+    return about or "work" if str(item["id"]).startswith("job-") else str(item["kind"])
 
 
 def _party(sender: str) -> str:
@@ -181,7 +197,7 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
     @app.post("/errors/{item}/try", dependencies=signed_in)
     async def try_out(request: Request, item: str) -> Response:
         form, rooms = await form_of(request), await desk.rooms(request)
-        opened = Opened(await rooms.get(f"/gateway/errors/{_known(item)}"))
+        opened = Opened.of(await rooms.get(f"/gateway/errors/{_known(item)}"))
         line = _line(opened, str(form.get("value") or ""))
         frame = await desk.frame(request, "errors", "Parked messages")
         return desk.renderer.parts("errors", frame, ["difference"], opened=opened, line=line)
@@ -223,7 +239,7 @@ async def _act(rooms: Rooms, item: str, act: str, form: Any) -> Notice:
         case "replay":
             return await service.replay(rooms, item)
         case "mend":
-            opened = Opened(await rooms.get(f"/gateway/errors/{item}"))
+            opened = Opened.of(await rooms.get(f"/gateway/errors/{item}"))
             if opened.place is None:
                 raise BadInput("No single field is at fault here", todo="Edit the whole message.")
             return await service.replay(

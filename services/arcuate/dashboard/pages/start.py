@@ -17,7 +17,7 @@ from arcuate.dashboard.words import Wording, count
 PARTS = ("facts", "steps", "works")
 _ROOMS = (
     ("record", "/fhir/metadata"), ("gateway", "/gateway/counts"), ("journey", "/journey/stages"), ("scheduling", "/scheduling/status"),
-    ("imaging", "/imaging/studies"),
+    ("imaging", "/imaging/studies"), ("protocoling", "/protocoling/counts"),
 )  # fmt: skip
 _RECEIVERS = "ARCUATE_GATEWAY_RECEIVERS"
 _PASSWORD = "Set a password under your name, so that you need no link next time."  # noqa: S105 - a sentence
@@ -103,7 +103,8 @@ async def read_start(rooms: Rooms, viewer: Viewer, words: Wording, *, data_folde
     steps = _steps(
         viewer, known, counted, doors.or_else({}), bool(bookings.value), bool(roster.value), studies, data_folder
     )
-    return Start(words, steps, _works(status, counted, bool(orders.value), studies, doors.or_else({})))
+    checks = known[5].silent is None or known[5].silent.since is None
+    return Start(words, steps, _works(status, counted, bool(orders.value), studies, doors.or_else({}), checks=checks))
 
 
 async def _some(fhir: Any, kind: str) -> bool:
@@ -140,6 +141,8 @@ def _works(
     orders: bool,
     studies: Mapping[str, Any],
     doors: Mapping[str, Any],
+    *,
+    checks: bool,
 ) -> list[Works]:
     models = status.get("models") or {}
     drafts = any(r.get("kind") == "dictation" for r in doors.get("receivers") or [])
@@ -152,7 +155,10 @@ def _works(
         Works("Board, lists, case pages", *(("yes", Mark.DONE) if orders else ("after step 3", Mark.WAITING))),
         _model("Chance of not coming", models.get("attendance"), "site rate, until a model is there"),
         _model("Waiting time", models.get("waiting"), "a general rule, until a model is there"),
-        Works("Order checks", "with every order", Mark.DONE),
+        Works(
+            "Order checks",
+            *(("with every order", Mark.DONE) if checks else ("not now: protocoling is silent", Mark.STOP)),
+        ),
         Works("Measurements", *(("yes", Mark.DONE) if measured else ("after step 6", Mark.WAITING))),
         Works(
             "Drafts to dictation",
