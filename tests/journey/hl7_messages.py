@@ -78,3 +78,8 @@ def merge(survivor: str, merged: str, at: str = "1000") -> str:
         survivor,
         f"MRG|{merged}^^^SYNTH^MR",
     )
+
+
+def unmerge(survivor: str, merged: str, number: str, at: str = "1015") -> str:
+    """A37: both are persons of their own again."""
+    return hl7(msh("ADT^A37^ADT_A37", f"{number}-A37", at, "ADT"), f"EVN|A37|{DAY}{at}00+0100", survivor, merged)
