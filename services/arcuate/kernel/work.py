@@ -342,8 +342,10 @@ class Worker:
                     running.add(task)
                     task.add_done_callback(self._done(running))
                 if not jobs:
+                    # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the wake-up.
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), self._poll_s)
+                        async with asyncio.timeout(self._poll_s):
+                            await self._wake.wait()
         finally:
             for task in running:
                 task.cancel()

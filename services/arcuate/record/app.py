@@ -26,6 +26,7 @@ from arcuate.record.indexing import Indexer
 from arcuate.record.paging import Pages
 from arcuate.record.policy import LOADERS, READERS, WRITERS
 from arcuate.record.query import Reader
+from arcuate.record.quick import ReadRoute
 from arcuate.record.service import Record
 from arcuate.record.settings import RecordSettings
 from arcuate.record.subscriptions import wishes
@@ -60,6 +61,7 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     add_audit_routes(app, trail, settings, record.indexer.zone)
     add_validate_routes(app, record)
     add_subscription_routes(app, record)
+    app.router.routes.insert(0, ReadRoute(record))
     _add_read_routes(app, record, pages)
     _add_write_routes(app, record)
 
@@ -129,7 +131,10 @@ def _add_system_routes(app: FastAPI, context: RoomContext, record: Record, pages
 
 def _doors(app: FastAPI) -> capability.Doors:
     return frozenset(
-        (method, route.path) for route in app.routes if isinstance(route, APIRoute) for method in route.methods or ()
+        (method, route.path)
+        for route in app.routes
+        if isinstance(route, APIRoute | ReadRoute)
+        for method in route.methods or ()
     )
 
 
@@ -147,13 +152,6 @@ def _add_read_routes(app: FastAPI, record: Record, pages: Pages) -> None:
     @app.get("/fhir/{resource_type}/_history", dependencies=[allow(*READERS)])
     async def type_history(resource_type: str, request: Request) -> Response:
         return await door.history(record, request, door.known(record, resource_type), None)
-
-    @app.get("/fhir/{resource_type}/{logical_id}", dependencies=[allow(*READERS)])
-    async def read(resource_type: str, logical_id: str, request: Request) -> Response:
-        found = await service.read(
-            record, principal_of(request), door.known(record, resource_type), door.logical(logical_id)
-        )
-        return door.version_response(found, request)
 
     @app.get("/fhir/{resource_type}/{logical_id}/_history", dependencies=[allow(*READERS)])
     async def instance_history(resource_type: str, logical_id: str, request: Request) -> Response:

@@ -17,7 +17,7 @@ from arcuate.kernel.fhir import strict
 from arcuate.record import store, transactions
 from arcuate.record.audit.trail import Entry, Trail
 from arcuate.record.changes import OwnRules, Writer, source_uri
-from arcuate.record.domain import instant
+from arcuate.record.domain import Stored, instant
 from arcuate.record.entries import Getter
 from arcuate.record.feed import News
 from arcuate.record.indexing import Indexer, micros_of
@@ -62,7 +62,13 @@ async def read(record: Record, principal: Principal, resource_type: str, logical
     Raises:
         NotFound: There is none; Gone when it was deleted.
     """
-    stored = await record.database.read(lambda session: store.current(session.connection(), resource_type, logical_id))
+
+    def find(session: Session) -> Stored | None:
+        return store.current(session.connection(), resource_type, logical_id)
+
+    # By key on SQLite: a thread would cost more than the question, and readers of a WAL wait for nobody.
+    quick = record.database.is_sqlite
+    stored = record.database.read_sync(find) if quick else await record.database.read(find)
     if stored is None:
         raise _absent(resource_type)
     await noted(record, principal, "read", [(resource_type, logical_id, stored.patient)])

@@ -72,8 +72,18 @@ def last_seq(connection: Connection) -> int:
 
 def current(connection: Connection, resource_type: str, logical_id: str) -> Stored | None:
     """Return a resource as it stands, deleted or not; None when there never was one."""
-    row = connection.execute(_CURRENT_BY_ID, {"type": resource_type, "id": logical_id}).first()
+    row = connection.exec_driver_sql(_current_text(connection.dialect.paramstyle), (resource_type, logical_id)).first()
     return Stored(*row) if row else None
+
+
+@cache
+def _current_text(paramstyle: str) -> str:
+    """Return the statement as the driver takes it: this is the hot path."""
+    statement = (
+        "SELECT r.number, r.type, r.id, r.version, r.updated, r.patient, v.body FROM resource r JOIN version v ON v.seq = r.seq "
+        "WHERE r.type = ? AND r.id = ?"
+    )
+    return statement if paramstyle == "qmark" else statement.replace("?", "%s")
 
 
 def version(connection: Connection, resource_type: str, logical_id: str, number: int) -> Version | None:
@@ -88,7 +98,6 @@ CURRENT = select(_R.number, _R.type, _R.id, _R.version, _R.updated, _R.patient, 
 """Selects what `Stored` holds."""
 
 _LAST_SEQ = select(func.max(_V.seq))
-_CURRENT_BY_ID = CURRENT.where(_R.type == bindparam("type"), _R.id == bindparam("id"))
 _VERSION = select(_V.seq, _V.type, _V.id, _V.version, _V.updated, _V.method, _V.body)
 _VERSION_BY_ID = _VERSION.where(
     _V.type == bindparam("type"), _V.id == bindparam("id"), _V.version == bindparam("version")

@@ -84,8 +84,10 @@ class Notifier:
                 await self._begin()
             except ArcuateError as error:
                 self._log.warning("cannot look for subscriptions", reason=error.what)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the wake-up.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _POLL_S)
+                async with asyncio.timeout(_POLL_S):
+                    await self._wake.wait()
             await asyncio.sleep(_REST_S)  # a busy record is looked at so often at most
 
     async def _begin(self) -> bool:
