@@ -73,6 +73,33 @@ def test_a_signed_report_is_delivered_only_when_a_receiver_acknowledged_it() -> 
         assert TABLE.standing(facts)[0] == stage
 
 
+def delivery(number: int, receiver: str, status: str) -> dict[str, Any]:
+    return resource(
+        "Communication", status=status, about=[{"reference": "DiagnosticReport/diagnosticreport"}],
+        recipient=[{"display": receiver}], identifier=[{"value": f"out-{number}"}],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("deliveries", "stage", "waits_for"),
+    [
+        ([delivery(1, "ehr", "completed"), delivery(2, "ris", "in-progress")], "delivered", ""),
+        (
+            [delivery(1, "ehr", "completed"), delivery(10, "ehr", "in-progress")],
+            "signed",
+            "a receiver's acknowledgement",
+        ),
+        ([delivery(10, "ehr", "completed"), delivery(2, "ehr", "in-progress")], "delivered", ""),
+        ([delivery(1, "ehr", "on-hold")], "signed", "a person: a receiver refused the report"),
+    ],
+)
+def test_one_receiver_is_enough_but_who_holds_an_older_version_must_get_the_addendum_too(
+    deliveries: list[dict[str, Any]], stage: str, waits_for: str
+) -> None:
+    facts = Facts(order=ORDER, reports=(FINAL,), communications=tuple(deliveries))
+    assert TABLE.standing(facts) == (stage, waits_for)
+
+
 def test_a_question_is_put_again_only_when_what_it_follows_has_changed() -> None:
     facts = Facts(order=ORDER)
     [(ask, mark)] = [(a, m) for a, m in TABLE.next_asks(facts) if a.name == "check"]

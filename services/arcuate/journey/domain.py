@@ -201,27 +201,28 @@ def nobody_reads(facts: Facts) -> bool:
 
 
 def delivered(facts: Facts) -> bool:
-    """A receiver has acknowledged the signed report, and nobody who got it still waits for a newer version of it."""
-    newest = _newest_deliveries(facts)
-    return bool(newest) and all(c.get("status") == "completed" for c in newest)
+    """A receiver has acknowledged the signed report, and nobody who holds it still waits for a newer version of it."""
+    lines = _deliveries(facts)
+    holds = [[c.get("status") == "completed" for c in line] for line in lines]
+    return any(line[-1] for line in holds) and not any(any(line) and not line[-1] for line in holds)
 
 
 def refused_delivery(facts: Facts) -> bool:
     """A receiver has refused the signed report: its message waits for a person."""
-    return any(c.get("status") == "on-hold" for c in _newest_deliveries(facts))
+    return any(line[-1].get("status") == "on-hold" for line in _deliveries(facts))
 
 
-def _newest_deliveries(facts: Facts) -> list[Json]:
-    """The last delivery of each signed report to each receiver."""
+def _deliveries(facts: Facts) -> list[list[Json]]:
+    """The deliveries of each signed report to each receiver, oldest first."""
     ids = {f"DiagnosticReport/{r['id']}" for r in facts.signed_reports}
-    newest: dict[tuple[str, str], Json] = {}
+    lines: dict[tuple[str, str], list[Json]] = {}
     for communication in sorted(facts.communications, key=_number):
         recipient = next((str(r.get("display", "")) for r in communication.get("recipient", ())), "")
         for about in communication.get("about", ()):
             report = str(about.get("reference", "")).split("/_history")[0]
             if report in ids:
-                newest[(report, recipient)] = communication
-    return list(newest.values())
+                lines.setdefault((report, recipient), []).append(communication)
+    return list(lines.values())
 
 
 def _number(communication: Json) -> tuple[int, str]:
