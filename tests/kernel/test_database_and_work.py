@@ -63,6 +63,18 @@ async def test_a_failed_function_leaves_the_others_of_its_batch(database: Databa
     assert sorted(await texts(database)) == ["a", "b"]
 
 
+async def test_nothing_that_a_function_raises_ends_the_writing(database: Database, clock: ManualClock) -> None:
+    def leaves(session: Session) -> None:
+        raise GeneratorExit
+
+    with pytest.raises(GeneratorExit):
+        await database.write(leaves)
+
+    async with asyncio.timeout(20):
+        await database.write(note("after", clock))
+    assert await texts(database) == ["after"]
+
+
 async def test_times_come_back_as_the_same_instant_in_utc(database: Database, clock: ManualClock) -> None:
     await database.write(note("a", clock))
 

@@ -151,9 +151,10 @@ class Database:
             with self._engine.connect() as connection, connection.begin():
                 for fn, future in batch:
                     outcomes.append((future, *_in_savepoint(connection, fn)))
-        except DBAPIError as error:
+        except BaseException as error:  # noqa: BLE001 - the only writer must outlive whatever happens in one batch
+            problem = _storage_fault(error) if isinstance(error, DBAPIError) else error
             for _, future in batch:
-                future.set_exception(_storage_fault(error))
+                future.set_exception(problem)
             return
         for future, result, problem in outcomes:
             if problem is None:
