@@ -31,6 +31,10 @@ async def record_at(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Callabl
 FAULTY = {"Observation-clinical-gender.json": "Observation.performer[0].reference"}
 
 
+# A Subscription is a wish about one of the record's own topics (tests/record/test_subscriptions.py); R4's examples ask for searches.
+WISHES = "Subscription"
+
+
 def examples(shared: Path) -> list[Path]:
     return sorted((shared / "data" / "fhir" / "r4-examples").glob("*/*.json"))
 
@@ -77,12 +81,12 @@ async def test_every_example_of_a_stored_type_is_read_back_equal(
     shared: Path, kind: str, tmp_path: Path, request: pytest.FixtureRequest, record_at: Any
 ) -> None:
     url = f"sqlite:///{tmp_path}/record.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
-    stored_types = parameters.load().types
+    stored_types = set(parameters.load().types)
     http = (await record_at(url)).http()
     counted = 0
     for path in examples(shared):
         resource = strict.loads(path.read_bytes())
-        if resource["resourceType"] not in stored_types or path.name in FAULTY:
+        if resource["resourceType"] not in stored_types - {WISHES} or path.name in FAULTY:
             continue
         created = await http.post(
             f"/fhir/{resource['resourceType']}",
@@ -102,7 +106,7 @@ async def test_identifiers_and_codes_of_every_example_find_it(shared: Path, tmp_
     fhir = replica.fhir()
     for path in examples(shared):
         resource = strict.loads(path.read_bytes())
-        if resource["resourceType"] not in replica.record.parameters.types or path.name in FAULTY:
+        if resource["resourceType"] not in {*replica.record.parameters.types} - {WISHES} or path.name in FAULTY:
             continue
         made = await fhir.create(resource)
         for parameter, value in replica.record.parameters.values(made):

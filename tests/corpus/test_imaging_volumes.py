@@ -58,6 +58,7 @@ async def by_c_store(house: House, port: int, folder: Path, storescu: str) -> tu
             await asyncio.sleep(1)
 
 
+@pytest.mark.long
 async def test_folder_and_storescu_give_the_same_volumes_and_everything_is_legal(
     house: tuple[House, int], shared: Path, tmp_path: Path, storescu: str, dciodvfy: str
 ) -> None:

@@ -25,6 +25,7 @@ async def infer(tmp_path: Path) -> AsyncIterator[Infer]:
         yield OipClient(house.contexts["inference"].http)
 
 
+@pytest.mark.long
 async def test_dice_by_side_is_at_least_what_was_asked(shared: Path, infer: Infer, tmp_path: Path) -> None:
     imaging = shared / "data" / "imaging"
     spec = importlib.util.spec_from_file_location("score", imaging / "score.py")

@@ -61,6 +61,7 @@ async def test_without_images_for_ten_minutes_a_draft_goes_out_is_revised_when_t
     assert reading["status"] == "completed"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world", ["a program a room on PostgreSQL"], indirect=True)
 async def test_volumes_that_another_program_has_measured_reach_dictation(
     world: World, storescu: str, head: list[Path]
