@@ -152,9 +152,9 @@ class Database:
                 for fn, future in batch:
                     outcomes.append((future, *_in_savepoint(connection, fn)))
         except BaseException as error:  # noqa: BLE001 - the only writer must outlive whatever happens in one batch
-            problem = _storage_fault(error) if isinstance(error, DBAPIError) else error
+            fault = _storage_fault(error) if isinstance(error, DBAPIError) else error
             for _, future in batch:
-                future.set_exception(problem)
+                future.set_exception(fault)
             return
         for future, result, problem in outcomes:
             if problem is None:
