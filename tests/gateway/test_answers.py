@@ -103,9 +103,11 @@ async def test_f008_the_reason_stands_in_err(site: Site) -> None:
     assert "207^Application internal error^HL70357|E||||Not stored, send again" in answer
 
 
-async def test_acknowledgements_are_journaled_and_never_answered(site: Site) -> None:
+@pytest.mark.parametrize("kind", [b"ACK^O01", b"ACK", b"T", b""])
+async def test_acknowledgements_are_journaled_and_never_answered(site: Site, kind: bytes) -> None:
+    sent = b"MSH|^~\\&|X|Y|A|B|2026||" + kind + b"|5|P|2.5\rMSA|AA|nobody\r"
     async with MllpClient("127.0.0.1", site.port, 20) as client:
-        assert await client.exchange(frame(b"MSH|^~\\&|X|Y|A|B|2026||ACK^O01|5|P|2.5\rMSA|AA|nobody\r"), 0.2) is None
+        assert await client.exchange(frame(sent), 0.2) is None
     await site.settle()
     assert [row["messages"][0]["state"] for row in await site.journal()] == ["acknowledgement"]
 

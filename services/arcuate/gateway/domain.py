@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from arcuate.gateway.mapping import plan
 from arcuate.gateway.profile import Profile
 from arcuate.kernel.hl7v2 import ack, mllp
 from arcuate.kernel.hl7v2.ack import Code, Error
@@ -121,11 +120,6 @@ def _asked(condition: bytes, *, positive: bool, absent: bool) -> bool:
             return positive
         case _:
             return True
-
-
-def is_acknowledgement(header: Header | None) -> bool:
-    """Say whether a frame's first message answers one of ours; such a frame is never answered."""
-    return header is not None and header.type[0] in plan.events()["known"]["acknowledgements"]
 
 
 def queue_key(kind: str, value: str) -> str:

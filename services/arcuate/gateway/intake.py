@@ -219,7 +219,7 @@ class Intake:
         kind, event = plan.message_type(message)
         name = f"{kind}^{event}" if event else kind
         charset = f"{message.charset.name} by {message.charset.source}"
-        use = plan.use_of(kind, event)
+        use = plan.use_of_message(message)
         if use == "acknowledgement":
             return NewMessage(name, State.ACKNOWLEDGEMENT, charset=charset), Finding(Verdict.ACKNOWLEDGEMENT)
         found = inspect.faults(message)
@@ -246,7 +246,7 @@ class Intake:
         """Return the lines in which a message stands (for a replay)."""
         profile = self._profiles.of_header(headers.read(raw))
         message = profile.parse(raw)
-        use = plan.use_of(*plan.message_type(message))
+        use = plan.use_of_message(message)
         return self._keys(use, message, profile)
 
     def _keys(self, use: str, message: Message, profile: Profile) -> tuple[str, ...]:

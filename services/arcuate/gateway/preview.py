@@ -56,7 +56,7 @@ def report(paths: Iterable[Path], profile: Profile, zone: ZoneInfo) -> Iterator[
 def _one(raw: bytes, profile: Profile, zone: ZoneInfo) -> Preview:
     message = profile.parse(raw)
     kind, event = plan.message_type(message)
-    name, use = f"{kind}^{event}" if event else kind, plan.use_of(kind, event)
+    name, use = f"{kind}^{event}" if event else kind, plan.use_of_message(message)
     sender = f"{message.value('MSH-3')}|{message.value('MSH-4')}"
     doubts = (
         []

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from arcuate.gateway import domain
+from arcuate.gateway.mapping import plan
 from arcuate.kernel.errors import Unavailable
 from arcuate.kernel.hl7v2 import ack, header
-from arcuate.kernel.hl7v2.message import split
+from arcuate.kernel.hl7v2.message import Message, split
 from arcuate.kernel.hl7v2.mllp import MllpClient, frame
 
 _ANSWER_S = 30.0
@@ -55,8 +55,8 @@ async def _send(client: MllpClient, content: bytes, silence_s: float) -> tuple[s
 
 
 def _expects_answer(raw: bytes) -> bool:
-    heads = [header.read(one) for one in split(raw).messages]
-    if heads and all(domain.is_acknowledgement(one) for one in heads):
+    messages = [Message.parse(one) for one in split(raw).messages]
+    if messages and all(plan.use_of_message(one) == "acknowledgement" for one in messages):
         return False
     first = header.read(raw)
     silent = (b"NE", b"ER", b"")  # ER: an answer only when something is wrong

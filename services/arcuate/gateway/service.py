@@ -90,8 +90,7 @@ class Gateway:
         raw = loaded.message.edited or self.bytes_of(loaded)
         profile = self.profiles.of_header(headers.read(raw))
         message = profile.parse(raw)
-        kind, event = plan.message_type(message)
-        use = plan.use_of(kind, event)
+        use = plan.use_of_message(message)
         if use not in plan.events()["use"].values():
             raise ContentFault("unknown message type", "This message type is not mapped", "MSH-9", "200")
         return Context.of(message, profile, self.zone, loaded.frame.received), use

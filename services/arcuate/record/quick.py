@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from starlette.requests import Request
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
 from arcuate.kernel.web import Allow
@@ -38,7 +38,7 @@ class ReadRoute(BaseRoute):
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:
         """Build no addresses: nobody asks for them by name."""
-        raise NotImplementedError
+        raise NoMatchFound(name, path_params)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer: who calls, what stands there, the trail, the body."""

@@ -37,6 +37,12 @@ def use_of(kind: str, event: str) -> str:
     return "unknown" if needs_event or kind not in table["known"]["types"] else "ignored"
 
 
+def use_of_message(message: Message) -> str:
+    """Return what is done with a message; one of no known type that holds MSA answers us, and must never be answered in turn."""
+    use = use_of(*message_type(message))
+    return "acknowledgement" if use == "unknown" and message.first("MSA") is not None else use
+
+
 @dataclass(frozen=True)
 class Context:
     """A message with all that its mapping needs to know beside it."""
