@@ -17,6 +17,13 @@ _OPEN_ASKS = "requested,received,accepted"
 _LONGEST_REASON = 200
 
 
+def _stated(reason: str, ask: str) -> str:
+    """Return a reason on one line, or ask for it."""
+    if not reason.strip():
+        raise BadInput(ask, where="reason")
+    return " ".join(reason.split())[:_LONGEST_REASON]
+
+
 def refused(error: ArcuateError) -> Notice:
     """Return what people read when an act was refused."""
     if isinstance(error, PreconditionFailed):
@@ -50,8 +57,7 @@ async def ask_ris(
     """
     if kind not in ASKS:
         raise BadInput("Choose whether to move or to cancel", where="kind")
-    if not reason.strip():
-        raise BadInput("Say why, in a few words", where="reason")
+    reason = _stated(reason, "Say why, in a few words")
     appointment = await rooms.fhir.read("Appointment", appointment_id)
     if version and version != facts.version(appointment):
         raise PreconditionFailed("The booking has changed since you looked", where="Appointment")
@@ -75,7 +81,7 @@ def _ask(appointment: Json, viewer: Viewer, words: Wording, kind: str, to: str, 
         "resourceType": "Task", "status": "requested", "intent": "proposal",
         "code": concept(CS_ASK, kind, f"Ask the RIS to {ASKS[kind]}"), "focus": reference("Appointment", str(appointment["id"])),
         "authoredOn": now, "lastModified": now, "requester": person_reference(viewer),
-        "description": " ".join(reason.split())[:_LONGEST_REASON],
+        "description": reason,
     }  # fmt: skip
     if patient := facts.participant(appointment, "Patient"):
         made["for"] = reference("Patient", patient)
@@ -170,9 +176,8 @@ async def release(rooms: Rooms, case_id: str, reason: str) -> Notice:
     Raises:
         BadInput: No reason.
     """
-    if not reason.strip():
-        raise BadInput("Say why you are sure, in a few words", where="reason")
-    await rooms.post(f"/journey/cases/{case_id}/release", {"reason": " ".join(reason.split())[:_LONGEST_REASON]})
+    reason = _stated(reason, "Say why you are sure, in a few words")
+    await rooms.post(f"/journey/cases/{case_id}/release", {"reason": reason})
     return Notice("Released.", "The images join their order; your name and reason are kept with the case.")
 
 
@@ -182,9 +187,8 @@ async def keep_out(rooms: Rooms, case_id: str, reason: str) -> Notice:
     Raises:
         BadInput: No reason.
     """
-    if not reason.strip():
-        raise BadInput("Say why they do not belong here, in a few words", where="reason")
-    await rooms.post(f"/journey/cases/{case_id}/keep-out", {"reason": " ".join(reason.split())[:_LONGEST_REASON]})
+    reason = _stated(reason, "Say why they do not belong here, in a few words")
+    await rooms.post(f"/journey/cases/{case_id}/keep-out", {"reason": reason})
     return Notice("Kept out.", "The case goes on without these images; your name and reason are kept with it.")
 
 
@@ -207,7 +211,6 @@ async def discard(rooms: Rooms, item: str, reason: str) -> Notice:
     Raises:
         BadInput: No reason.
     """
-    if not reason.strip():
-        raise BadInput("A message is set aside only with a reason", where="reason")
-    await rooms.post(f"/gateway/errors/{item}/discard", {"reason": " ".join(reason.split())[:_LONGEST_REASON]})
+    reason = _stated(reason, "A message is set aside only with a reason")
+    await rooms.post(f"/gateway/errors/{item}/discard", {"reason": reason})
     return Notice("Set aside.", "It stays in the journal, with your name and reason.")
