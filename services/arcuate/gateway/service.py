@@ -1,6 +1,6 @@
 """Use cases of the gateway: apply a message, answer about the journal and the error queue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -70,10 +70,15 @@ class Gateway:
         try:
             context, use = self._context(loaded)
             needs = plan.needs(use, context)
-            standing = await self._standing(context, needs)
-            mapped, faults = plan.apply(use, context, standing)
         except ContentFault as fault:
             return self._parked(loaded, fault)
+        mapped, faults = await self._mapped(use, context, needs)
+        if faults:
+            # Searches are answered one by one: between two of them another may have written, so that what they say together
+            # never stood. Only what stands twice is a person's to decide.
+            mapped, faults = await self._mapped(use, context, needs)
+        if mapped is None:
+            return self._parked(loaded, faults[0])
         if mapped.entries:
             try:
                 await self.fhir.transaction(bundle.transaction(mapped.entries, source_of(loaded)))
@@ -85,6 +90,13 @@ class Gateway:
         if faults:
             return self._parked(loaded, faults[0], mapped)
         return self._applied(loaded, mapped, keys)
+
+    async def _mapped(self, use: str, context: Context, needs: Needs) -> tuple[Mapped | None, Sequence[ContentFault]]:
+        """Map a message on what stands in the record now; None is a message of which nothing can be applied."""
+        try:
+            return plan.apply(use, context, await self._standing(context, needs))
+        except ContentFault as fault:
+            return None, [fault]
 
     def _context(self, loaded: Loaded) -> tuple[Context, str]:
         raw = loaded.message.edited or self.bytes_of(loaded)
