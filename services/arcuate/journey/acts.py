@@ -9,7 +9,7 @@ from typing import Any
 from sqlmodel import Session
 
 from arcuate.journey import store
-from arcuate.journey.asking import ask_room, keep
+from arcuate.journey.asking import ask_room, keep, pause_s
 from arcuate.journey.domain import (
     Answered,
     End,
@@ -32,7 +32,6 @@ from arcuate.kernel.errors import ArcuateError, Conflict, Json, NotFound, Unavai
 from arcuate.kernel.fhir import bundle
 from arcuate.kernel.work import Later
 
-_NO_READER_S = 300.0
 _OWN_FAULT = 500
 _TURN_S = 60.0
 _ROSTER = "roster"
@@ -135,8 +134,7 @@ def _too_soon(case: InHand, ask: Ask, mark: str) -> bool:
     before = case.facts.answered.get(ask.name)
     if before is None or not before.given_up or before.fingerprint != mark:
         return False
-    pause = _NO_READER_S if ask.name == "assign" else case.journey.settings.ask_again_s
-    return case.journey.clock.now() < before.at + timedelta(seconds=pause)
+    return before.again is not None and case.journey.clock.now() < before.again
 
 
 async def _join(case: InHand, order: Json) -> None:
@@ -273,27 +271,35 @@ async def _ask(case: InHand, ask: Ask, mark: str) -> bool:
             return await _silent(case, ask, mark, error)
         # The room refuses the question: asking again with the same facts would not help.
         journey.log.warning("question refused", case=row.id, ask=ask.name, status=error.status)
-        sentence = f"{ask.name}: refused ({error.what})"
+        sentence, pause = f"{ask.name}: refused ({error.what})", 0.0
     else:
         sentence = await keep(journey.fhir, ask, answer, facts, row.id, mark, now)
-    waiting = ask.name == "assign" and sentence.lower().startswith("waiting")
+        pause = pause_s(ask, answer, sentence, now - _first_asked(facts, ask, mark, now))
+    again = now + timedelta(seconds=pause) if pause else None
 
     def write(session: Session) -> None:
-        store.save_answer(session, row.id, ask.name, Answered(mark, now, given_up=waiting))
+        store.save_answer(session, row.id, ask.name, Answered(mark, now, given_up=again is not None, again=again))
         store.note(session, row.id, ask.name, now, sentence, mark=f"{row.id}:{ask.name}:{mark}:{sentence}")
-        if waiting:
-            store.wake(session, row.id, now, now + timedelta(seconds=_NO_READER_S), "reader")
+        if again is not None:
+            # The room has answered: it is not silent, but from when on it was asked counts.
+            first = _first_asked(facts, ask, mark, now)
+            store.save_answer(session, row.id, f"asked:{ask.name}", Answered(mark, first))
+            store.wake(session, row.id, now, again, f"again:{ask.name}")
 
     await case.write(write)
-    return not waiting
+    return again is None
+
+
+def _first_asked(facts: Facts, ask: Ask, mark: str, now: datetime) -> datetime:
+    asked = facts.answered.get(f"asked:{ask.name}")
+    return asked.at if asked is not None and asked.fingerprint == mark else now
 
 
 async def _silent(case: InHand, ask: Ask, mark: str, error: ArcuateError) -> bool:
     """A room does not answer, or is still at work: come back later, and after the time limit go on without."""
     journey, row, facts, now = case.journey, case.row, case.facts, case.journey.clock.now()
     working = isinstance(error, Unavailable) and error.code == "incomplete"
-    asked = facts.answered.get(f"asked:{ask.name}")
-    first = asked.at if asked is not None and asked.fingerprint == mark else now
+    first = _first_asked(facts, ask, mark, now)
     limit = float(getattr(journey.settings, ask.limit)) if ask.limit else 0.0
     over = bool(ask.limit) and now >= first + timedelta(seconds=limit)
     pause = error.retry_after_s if working and isinstance(error, Unavailable) else journey.settings.ask_again_s
@@ -301,7 +307,9 @@ async def _silent(case: InHand, ask: Ask, mark: str, error: ArcuateError) -> boo
     def write(session: Session) -> None:
         store.save_answer(session, row.id, f"asked:{ask.name}", Answered(mark, first, given_up=not working))
         if over:
-            store.save_answer(session, row.id, ask.name, Answered(mark, now, given_up=True))
+            store.save_answer(
+                session, row.id, ask.name, Answered(mark, now, given_up=True, again=now + timedelta(seconds=pause))
+            )
         if over or not working:
             store.note(session, row.id, ask.name, now, ask.silent, mark=f"{row.id}:{ask.name}:{mark}:silent")
         elif ask.limit:

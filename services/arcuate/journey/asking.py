@@ -1,7 +1,7 @@
 """Asking the rooms: what goes in, what comes back, and how the answer is written."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -20,6 +20,10 @@ _KEPT = frozenset(
 )
 _BASED_ON = frozenset({"Observation", "DiagnosticReport"})
 _LONGEST_ANSWER_S = 30.0
+_NO_READER_S = 300.0
+# A model that was late may be back in a minute; one that is not installed comes with a start of its room.
+_MODEL_PAUSES_S = {"silent": (60.0, 900.0), "absent": (900.0, 21600.0)}
+_MODEL_AWAY = "urn:arcuate:ext:model-away"
 
 
 async def ask_room(http: httpx.AsyncClient, fhir: FhirClient, ask: Ask, facts: Facts) -> Json:
@@ -74,11 +78,44 @@ async def keep(fhir: FhirClient, ask: Ask, answer: Json, facts: Facts, case_id: 
     if ask.name == "check":
         entries += _withdrawn(answer, facts)
     if entries:
-        # A reader may be found later for the same order: that question is a new one each time.
-        again = f":{now.timestamp():.3f}" if ask.name == "assign" else ""
-        source = {"system": job_system("journey"), "value": f"{case_id}:{ask.name}:{mark}{again}"}
+        source = {
+            "system": job_system("journey"),
+            "value": f"{case_id}:{ask.name}:{mark}{_again(ask, facts, mark, now)}",
+        }
         await fhir.transaction(bundle.transaction(entries, source))
     return sentence_of(ask.name, answer, facts)
+
+
+def _again(ask: Ask, facts: Facts, mark: str, now: datetime) -> str:
+    """Return what tells a question put again from the one before: under the same identity the record answers as it did then.
+
+    It is named after the answer that it replaces, so that a worker which stopped half way writes the same thing again.
+    """
+    if ask.name == "assign":  # a reader may be found later for the same order: that question is a new one each time
+        return f":{now.timestamp():.3f}"
+    before = facts.answered.get(ask.name)
+    replaces = before is not None and before.given_up and before.fingerprint == mark
+    return f":after:{before.at.timestamp():.3f}" if before is not None and replaces else ""
+
+
+def model_away(answer: Json) -> str:
+    """Return `silent` or `absent` where a room answered by its fallback because a model was away; else an empty text."""
+    resources = [entry.get("resource") or {} for entry in answer.get("entry") or ()]
+    extensions = [one for resource in resources for one in resource.get("extension") or ()]
+    return next((str(one.get("valueCode")) for one in extensions if one.get("url") == _MODEL_AWAY), "")
+
+
+def pause_s(ask: Ask, answer: Json, sentence: str, asked_for: timedelta) -> float:
+    """Return after how many seconds a question is put again though it was answered; 0 where the answer stands.
+
+    Args:
+        sentence: What a person reads about the answer.
+        asked_for: How long ago the same question was put first: the longer a model has been away, the more rarely it is asked.
+    """
+    if ask.name == "assign":
+        return _NO_READER_S if sentence.lower().startswith("waiting") else 0.0
+    least, most = _MODEL_PAUSES_S.get(model_away(answer), (0.0, 0.0))
+    return min(max(asked_for.total_seconds(), least), most)
 
 
 def _entries(answer: Json, facts: Facts) -> Iterable[Entry]:
@@ -136,9 +173,11 @@ def sentence_of(name: str, answer: Json, facts: Facts) -> str:
         case "draft":
             return "Draft revised" if facts.draft else "Draft written"
         case "attendance":
-            return "Chance of attendance predicted"
+            return (
+                "The site's rate is shown: no model answers" if model_away(answer) else "Chance of attendance predicted"
+            )
         case _:
-            return "Wait and duration predicted"
+            return "A general rule is shown: no model answers" if model_away(answer) else "Wait and duration predicted"
 
 
 def _check_sentence(answer: Json) -> str:

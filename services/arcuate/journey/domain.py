@@ -33,12 +33,14 @@ class Answered:
     Attributes:
         fingerprint: Of the resources that the question followed.
         at: When it was answered, or given up.
-        given_up: True when the time limit passed without an answer.
+        given_up: True when this is not yet the answer: the time limit passed, or a room answered by its fallback for now.
+        again: Not asked again before; None where a change or a timer alone says when.
     """
 
     fingerprint: str
     at: datetime
     given_up: bool = False
+    again: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,13 @@ def wake(session: Session, case_id: str, now: datetime, due: datetime | None = N
 
 def answers(row: CaseRow) -> dict[str, Answered]:
     """Return what the rooms have answered for a case."""
-    found = json.loads(row.answers)
-    return {n: Answered(a["fingerprint"], datetime.fromisoformat(a["at"]), a["given_up"]) for n, a in found.items()}
+    return {name: _answered(one) for name, one in json.loads(row.answers).items()}
+
+
+def _answered(one: Mapping[str, Any]) -> Answered:
+    # An older version of this room has written no `again`.
+    again = datetime.fromisoformat(one["again"]) if one.get("again") else None
+    return Answered(one["fingerprint"], datetime.fromisoformat(one["at"]), one["given_up"], again)
 
 
 def fence(session: Session, case_id: str, version: int) -> None:

@@ -153,5 +153,9 @@ def load_table(path: Path = Path(__file__).parent / "stages.toml") -> Table:
 def as_mapping(answers: Mapping[str, Answered]) -> dict[str, dict[str, object]]:
     """Return answers as JSON, for storing."""
     return {
-        n: {"fingerprint": a.fingerprint, "at": a.at.isoformat(), "given_up": a.given_up} for n, a in answers.items()
-    }
+        name: {
+            "fingerprint": a.fingerprint, "at": a.at.isoformat(), "given_up": a.given_up,
+            "again": a.again.isoformat() if a.again else None,
+        }
+        for name, a in answers.items()
+    }  # fmt: skip

@@ -1,8 +1,9 @@
 """Forecasts as FHIR resources: RiskAssessment for attendance, Observation for wait and duration.
 
-Extensions (all `urn:arcuate:ext:…`): `confidence` (code usual, low or fallback), `model` (name, version, sha256, data-until,
-synthetic, site), `missing` (one an input that was not known), `interval` (Range of an 80 % interval), `base` (the site's rate),
-`like` (visits with like chances, and how many had the outcome), `reason` (outcome, sentence, points).
+Extensions (all `urn:arcuate:ext:…`): `confidence` (code usual, low or fallback), `model-away` (code silent or absent: the fallback
+answers because the model was away, not because of what is known of the visit; asked again later, the model may answer), `model` (name,
+version, sha256, data-until, synthetic, site), `missing` (one an input that was not known), `interval` (Range of an 80 % interval), `base`
+(the site's rate), `like` (visits with like chances, and how many had the outcome), `reason` (outcome, sentence, points).
 """
 
 from collections.abc import Mapping
@@ -82,6 +83,8 @@ def _method(forecast: Forecast) -> Json:
 
 def _extensions(forecast: Forecast) -> list[Json]:
     found: list[Json] = [{"url": f"{EXT}confidence", "valueCode": forecast.confidence.value}]
+    if forecast.away is not None:
+        found.append({"url": f"{EXT}model-away", "valueCode": forecast.away.value})
     found += [{"url": f"{EXT}missing", "valueString": words} for words in forecast.missing]
     if forecast.model is not None:
         model = forecast.model

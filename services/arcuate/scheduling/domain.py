@@ -151,6 +151,13 @@ class Confidence(StrEnum):
     FALLBACK = "fallback"  # no model answered: the site's rate
 
 
+class Away(StrEnum):
+    """Why a model gave no answer, where that has nothing to do with the visit: asked again later, it may."""
+
+    SILENT = "silent"  # loaded, but late or broken: it may answer at any moment
+    ABSENT = "absent"  # not loaded: it answers after a start with one
+
+
 @dataclass(frozen=True)
 class Reason:
     """One reason in a scheduler's words and what it does to the chance, in points of a hundred."""
@@ -206,6 +213,7 @@ class Forecast:
         minutes: By `wait` and `duration`, for waits.
         missing: Words for inputs that were not known.
         why_fallback: A sentence; empty when a model answered.
+        away: Set where the fallback answers because the model was away, not because of what is known of the visit.
     """
 
     confidence: Confidence
@@ -215,6 +223,7 @@ class Forecast:
     why_fallback: str = ""
     model: ModelName | None = None
     features: Mapping[str, float] | None = None
+    away: Away | None = None
 
 
 def sigmoid(x: float) -> float:

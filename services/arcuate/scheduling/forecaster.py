@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from arcuate.kernel.errors import ArcuateError
 from arcuate.kernel.log import Logger
-from arcuate.scheduling.domain import Forecast, ModelName, Moment
+from arcuate.scheduling.domain import Away, Forecast, ModelName, Moment
 
 
 class Model(Protocol):
@@ -62,7 +63,7 @@ class Forecaster:
     async def ask(self, moment: Moment, fallback: Fallback) -> Forecast:
         """Return the model's forecast, or the fallback's with the reason."""
         if self.model is None:
-            return fallback(moment, self.absent)
+            return replace(fallback(moment, self.absent), away=Away.ABSENT)
         try:
             # A model that is known to hang keeps its threads: nobody waits longer than for one answer then.
             async with asyncio.timeout(self._limit_s if self._down else _QUEUE_S):
@@ -89,4 +90,4 @@ class Forecaster:
         if not self._down:
             self._log.error("model does not answer", model=self.kind, reason=why)
         self._down = why
-        return fallback(moment, why)
+        return replace(fallback(moment, why), away=Away.SILENT)
