@@ -1,4 +1,7 @@
-"""kill -9 during intake (row 008): what was acknowledged is there after the restart, once, in order, and applied once."""
+"""kill -9 during intake (row 008): what was acknowledged is there after the restart, once, in order, and applied once.
+
+Five kills on each database in the test run; `make accept` sets ARCUATE_ACCEPT=1 and plays 200 on each.
+"""
 
 import asyncio
 import contextlib
@@ -11,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.accept.sizes import size
 from tests.gateway.conftest import Site, open_site
 from tests.gateway.messages import order
 
@@ -19,7 +23,7 @@ from arcuate.kernel.errors import Unavailable
 from arcuate.kernel.hl7v2 import ack
 from arcuate.kernel.hl7v2.mllp import MllpClient
 
-ROUNDS = 5
+ROUNDS = size(5, 200)
 SENDERS = 4
 
 
@@ -64,6 +68,7 @@ async def program(data: Path, url: str) -> AsyncIterator[tuple[asyncio.subproces
         await process.wait()
 
 
+@pytest.mark.timeout(size(300, 7200))
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 async def test_f008_nothing_acknowledged_is_lost_doubled_or_reordered(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
