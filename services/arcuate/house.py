@@ -153,7 +153,9 @@ class HouseTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, house: House) -> None:
         self._house = house
-        self._outside = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=50))
+        self._outside: httpx.AsyncHTTPTransport | None = (
+            None  # made when first needed: it reads the system's certificates
+        )
         self._inside: dict[str, httpx.ASGITransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -170,11 +172,14 @@ class HouseTransport(httpx.AsyncBaseTransport):
         base = httpx.URL(self._house.settings.house_url)
         request.url = request.url.copy_with(scheme=base.scheme, host=base.host, port=base.port)
         request.headers["Host"] = base.netloc.decode()
+        if self._outside is None:
+            self._outside = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=50))
         return await self._outside.handle_async_request(request)
 
     async def aclose(self) -> None:
         """Close the connections to other programs."""
-        await self._outside.aclose()
+        if self._outside is not None:
+            await self._outside.aclose()
 
 
 @contextlib.asynccontextmanager

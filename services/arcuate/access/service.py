@@ -52,7 +52,15 @@ def make(database: Database, clock: Clock, settings: AccessSettings, keys_dir: P
     """Return the room's parts, making the signing key at the first start."""
     hasher = PasswordHasher()
     key = tokens.load_or_make_key(keys_dir / "access-signing.json", "access")
-    return Access(database, clock, settings, keys_dir, key, hasher, hasher.hash(new_secret()))
+    return Access(database, clock, settings, keys_dir, key, hasher, _hash_of_nothing(hasher))
+
+
+def _hash_of_nothing(hasher: PasswordHasher) -> str:
+    """Return an argon2id hash that no password has: to compare with it takes as long as with a real one, to make it takes nothing."""
+    salt, digest = (
+        base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (hasher.salt_len, hasher.hash_len)
+    )
+    return f"$argon2id$v=19$m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}${salt}${digest}"
 
 
 def key_set(access: Access) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class OutboundGate(httpx.AsyncBaseTransport):
 
     def __init__(self, allowed: Collection[str], inner: httpx.AsyncBaseTransport | None = None) -> None:
         self._allowed = frozenset(pair.lower() for pair in allowed)
-        self._inner = inner or httpx.AsyncHTTPTransport(retries=0)
+        self._inner = inner  # else made when it is first needed: reading the certificates of the system takes a while
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Pass the request on, or refuse it before any connection is made."""
@@ -28,6 +28,8 @@ class OutboundGate(httpx.AsyncBaseTransport):
                 f"The address {pair} is not on the list of outside addresses",
                 todo="An administrator adds it to the room's setting of allowed addresses.",
             )
+        if self._inner is None:
+            self._inner = httpx.AsyncHTTPTransport(retries=0)
         return await self._inner.handle_async_request(request)
 
     def client(self, timeout_s: float = 10.0) -> httpx.AsyncClient:
@@ -36,4 +38,5 @@ class OutboundGate(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._inner.aclose()
+        if self._inner is not None:
+            await self._inner.aclose()
