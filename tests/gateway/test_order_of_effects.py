@@ -12,7 +12,7 @@ from tests.gateway.messages import merge, order, registration
 
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.kernel.clock import ManualClock
-from arcuate.kernel.errors import Unavailable
+from arcuate.kernel.errors import Json, Unavailable
 from arcuate.kernel.hl7v2 import ack
 from arcuate.kernel.hl7v2.mllp import MllpClient
 
@@ -54,15 +54,16 @@ async def test_searches_answered_at_different_moments_make_no_conflict_of_identi
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site.apply(order("ACC1", "100"))
-    client, search, early = site.parts.gateway.fhir, site.parts.gateway.fhir.search, ["Patient"]
+    client, send, early = site.parts.gateway.fhir, site.parts.gateway.fhir.transaction, ["Patient?"]
 
-    async def answered(kind: str, query: Any) -> Any:
-        if kind in early:  # asked before the patient was written, while the search for the order comes after
-            early.remove(kind)
-            return []
-        return await search(kind, query)
+    async def answered(bundle: Json) -> Json:
+        answer = await send(bundle)
+        if early and bundle["type"] == "batch":  # its first search was answered before the patient was written
+            assert bundle["entry"][0]["request"]["url"].startswith(early.pop())
+            del answer["entry"][0]["resource"]["entry"]
+        return answer
 
-    monkeypatch.setattr(client, "search", answered)
+    monkeypatch.setattr(client, "transaction", answered)
     await site.apply(order("ACC1", "100", control="XO", control_id="2"))
     assert early == [] and await site.errors() == []
     assert (await site.order("ACC1"))["subject"] == {"reference": f"Patient/{(await site.patient('100'))['id']}"}
