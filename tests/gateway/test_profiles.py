@@ -1,12 +1,16 @@
 """Profiles of senders as data, and what a profile makes of sample messages before it goes live."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from tests.gateway.messages import booking, order, result
+from tests.gateway.messages import booking, order, registration, result
 
 from arcuate.gateway import preview, profile
+from arcuate.gateway.mapping import plan
+from arcuate.gateway.mapping.model import Standing
+from arcuate.gateway.outgoing import oru
 from arcuate.kernel.errors import BadInput
 
 ZURICH = ZoneInfo("Europe/Zurich")
@@ -69,6 +73,10 @@ def test_what_waits_for_a_person_says_where(tmp_path: Path) -> None:
         "[[accession]]\npath = 'nowhere'\n",
         "[answers]\ncontent_fault = 'maybe'\n",
         "[reading]\ntime_zone = 'Mars'\n",
+        "[order_control]\nNW = 'neww'\n",
+        "[booking_status]\nHere = 'here'\n",
+        "[procedure_map]\nMRBR = ' '\n",
+        "[location_map]\nMR1 = 2\n",
         "= =",
     ],
 )
@@ -99,3 +107,51 @@ def test_text_that_answers_several_questions_says_which() -> None:
     used = profile.read()
     (line,) = [line for line in one(shown, used).lines if line.startswith("report")]
     assert "Findings:\\nNo bleed.\\nNo mass.\\nImpression: Normal." in line
+
+
+MAPS = '[procedure_map]\nMRBR = "MR-BRAIN-WO"\n[location_map]\n"MR1" = "Scanner 2"\n"MRI" = "HOSP|Waiting room"\n'
+
+
+def test_a_profile_says_what_the_house_calls_an_exam_and_a_place(tmp_path: Path) -> None:
+    used = own(tmp_path, MAPS)
+    assert any("; MR Brain [MRBR, house MR-BRAIN-WO];" in line for line in one(order(), used).lines)
+    booked = one(booking(), used).lines
+    assert any("; MR Brain [MRBR, house MR-BRAIN-WO]; booked;" in line for line in booked)
+    assert any("Scanner 2 (location:house); Scanner 2" in line for line in booked)
+    assert any(line.endswith("; Waiting room") for line in one(registration("A01", visit="V1"), used).lines)
+    reported = one(result().replace("MRBR^MR Brain^L", "70551^Brain^C4^MRBR^MR Brain^L"), used)
+    assert "report new (final)" in reported.outcome and not reported.doubts
+
+
+def test_the_senders_own_code_of_an_exam_stays_first_so_that_it_is_what_goes_back(tmp_path: Path) -> None:
+    message = own(tmp_path, MAPS).parse(order().encode())
+    context = plan.Context.of(message, own(tmp_path, MAPS), ZURICH, datetime(2026, 3, 17, tzinfo=UTC))
+    mapped, _ = plan.apply("order", context, Standing())
+    (made,) = [entry.resource for entry in mapped.entries if entry.resource and "code" in entry.resource]
+    assert [coding["code"] for coding in made["code"]["coding"]] == ["MRBR", "MR-BRAIN-WO"]
+    assert oru.coded(made["code"])[0] == "MRBR"
+
+
+def test_codes_that_no_map_knows_are_named(tmp_path: Path) -> None:
+    used = own(tmp_path, '[procedure_map]\nCTHD = "CT-HEAD"\n[location_map]\n"MR9" = "Scanner 9"\n')
+    doubts = one(order(control="QQ", state="ZZ"), used).doubts
+    assert {"ORC-1 QQ is not in order_control", "ORC-5 ZZ is not in order_status"} <= set(doubts)
+    assert "OBR-4 MR Brain is not in procedure_map" in doubts
+    booked = one(booking(status="Perhaps"), used).doubts
+    assert {"SCH-25 Perhaps is not in booking_status", "AIL-3 MR1 is not in location_map"} <= set(booked)
+    assert {"OBR-25 Q is not in result_status", "OBX-11 Q is not in observation_status"} <= set(
+        one(result(status="Q"), used).doubts
+    )
+
+
+def test_each_status_of_a_sender_can_be_given_a_meaning(tmp_path: Path) -> None:
+    used = own(
+        tmp_path,
+        '[order_control]\nQQ = "cancel"\nNW = "status"\n[order_status]\nDONE = "completed"\n[exam_status]\nDONE = "completed"\n'
+        '[result_status]\nZ = "preliminary"\n[observation_status]\nZ = ""\n[booking_status]\nHere = "arrived"\n',
+    )
+    assert one(order(control="QQ"), used).outcome.startswith("waits: The order is not known yet; the cancellation")
+    assert "exam completed" in one(order(state="DONE"), used).outcome
+    assert "(preliminary)" in one(result(status="Z"), used).outcome
+    assert any("; 0 value(s); ; begins: ''" in line for line in one(result(status="Z"), used).lines)
+    assert "(arrived)" in one(booking(status="HERE"), used).outcome

@@ -6,21 +6,23 @@ for the person at the keyboard, who has the messages anyway.
 
 import base64
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from arcuate.gateway.mapping import order, plan
+from arcuate.gateway.mapping import datatypes, order, plan
 from arcuate.gateway.mapping import report as report_mapping
+from arcuate.gateway.mapping.datatypes import Sender
 from arcuate.gateway.mapping.groups import patient_groups
 from arcuate.gateway.mapping.model import ContentFault, Mapped, Standing
 from arcuate.gateway.mapping.plan import Context
 from arcuate.gateway.profile import Profile
+from arcuate.kernel import codes
 from arcuate.kernel.errors import Json
 from arcuate.kernel.hl7v2 import inspect
-from arcuate.kernel.hl7v2.message import Message, split
+from arcuate.kernel.hl7v2.message import Field, Message, split
 
 _WIDTH = 12
 
@@ -77,6 +79,7 @@ def _one(raw: bytes, profile: Profile, zone: ZoneInfo) -> Preview:
     except ContentFault as fault:
         return Preview(name, sender, f"parked: {fault.what} ({fault.where})", (), tuple(doubts))
     doubts += [f"parked in part: {fault.what} ({fault.where})" for fault in faults] + _disagreements(message, profile)
+    doubts += _unmapped(message, profile, context.sender)
     return Preview(name, sender, _outcome(mapped), tuple(_lines(mapped)), tuple(doubts))
 
 
@@ -129,13 +132,25 @@ def _patient(one: Json) -> str:
 def _order(one: Json) -> str:
     reasons = " / ".join(reason.get("text", "") for reason in one.get("reasonCode", []))
     return (
-        f"{_numbers(one)}; {one['status']}; {one.get('priority', 'no priority')}; {(one.get('code') or {}).get('text', 'no exam')}; "
+        f"{_numbers(one)}; {one['status']}; {one.get('priority', 'no priority')}; {_exams([one.get('code') or {}])}; "
         f"planned {one.get('occurrenceDateTime', 'not stated')}; indication: {reasons or 'none'}"
     )
 
 
 def _booking(one: Json) -> str:
-    return f"{_numbers(one)}; {one['status']}; {one.get('start', 'no start')} to {one.get('end', 'no end')}"
+    exams = f"{_exams(one['serviceType'])}; " if "serviceType" in one else ""
+    return f"{_numbers(one)}; {exams}{one['status']}; {one.get('start', 'no start')} to {one.get('end', 'no end')}"
+
+
+def _exams(concepts: Sequence[Json]) -> str:
+    """Each exam with its codes; the house's own (`procedure_map`) are named so."""
+    return ", ".join(f"{concept.get('text', 'no exam')}{_codes(concept)}" for concept in concepts)
+
+
+def _codes(concept: Json) -> str:
+    listed = concept.get("coding", [])
+    words = [("house " if one["system"] == codes.CS_EXAM else "") + one["code"] for one in listed]
+    return f" [{', '.join(words)}]" if words else ""
 
 
 def _report(one: Json) -> str:
@@ -156,15 +171,64 @@ def _plain(one: Json) -> str:
     return f"{_numbers(one)}; {one['status']}"
 
 
+def _place(one: Json) -> str:
+    return f"{_numbers(one)}; {one['name']}"
+
+
+def _visit(one: Json) -> str:
+    places = [place["location"]["display"] for place in one.get("location", [])]
+    return "; ".join([_plain(one), *places])
+
+
 def _name(one: Json) -> str:
     return str(one["code"].get("text", ""))
 
 
 _WORDS = {
-    "Patient": ("patient", _patient), "Encounter": ("visit", _plain), "ServiceRequest": ("order", _order), "Procedure": ("exam", _plain),
+    "Patient": ("patient", _patient), "Encounter": ("visit", _visit), "Location": ("place", _place),
+    "ServiceRequest": ("order", _order), "Procedure": ("exam", _plain),
     "Appointment": ("booking", _booking), "DiagnosticReport": ("report", _report), "Observation": ("value", _value),
     "AllergyIntolerance": ("allergy", _name), "Condition": ("diagnosis", _name),
 }  # fmt: skip
+
+
+# Fields whose codes a map of the profile translates.
+_CODED = (
+    ("ORC", 1, "order_control"), ("ORC", 5, "order_status"), ("SCH", 25, "booking_status"), ("OBX", 11, "observation_status"),
+    ("OBR", 25, "result_status"), ("TXA", 17, "document_status"),
+)  # fmt: skip
+_EXAMS, _PLACES = {"OBR": 4, "AIS": 3}, {"PV1": 3, "AIL": 3}
+
+
+def _unmapped(message: Message, profile: Profile, sender: Sender) -> list[str]:
+    """Codes that the profile's maps don't know: statuses, and exams and places where the profile maps any."""
+    found = []
+    for segment in message:
+        for name, number, table in _CODED:
+            if (
+                segment.id == name
+                and (code := segment[number].value.strip())
+                and profile.translate(table, code) is None
+            ):
+                found.append(f"{name}-{number} {code} is not in {table}")
+        exam, place = _EXAMS.get(segment.id, 0), _PLACES.get(segment.id, 0)
+        if exam and sender.procedures and (word := _unknown_exam(segment[exam], sender)):
+            found.append(f"{segment.id}-{exam} {word} is not in procedure_map")
+        if place and sender.places and (word := _unknown_place(segment[place], sender)):
+            found.append(f"{segment.id}-{place} {word} is not in location_map")
+    return list(dict.fromkeys(found))
+
+
+def _unknown_exam(field: Field, sender: Sender) -> str:
+    made = datatypes.exam(field, sender) or {}
+    known = any(one["system"] == codes.CS_EXAM for one in made.get("coding", []))
+    return "" if known else str(made.get("text", ""))
+
+
+def _unknown_place(field: Field, sender: Sender) -> str:
+    place = datatypes.pl(field, replace(sender, places={}))
+    sent = str(place["identifier"][0]["value"]) if place else ""
+    return "" if sent in sender.places else sent
 
 
 def _disagreements(message: Message, profile: Profile) -> list[str]:

@@ -2,9 +2,10 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,6 @@ from arcuate.kernel.hl7v2.message import Message, Part, Segment
 
 _PATH = re.compile(r"([A-Z][A-Z0-9]{2})-(\d+)(?:\.(\d+))?\Z")
 _LISTS = ("accession", "study_uid", "placer", "filler", "start", "priority", "booking_start", "booking_end")
-_MAPS = ("order_control", "order_status", "exam_status", "result_status", "observation_status", "document_status")
 _FOLDED = ("booking_status", "priority_map")
 
 
@@ -108,6 +108,8 @@ class Profile:
     not_keys: frozenset[str]
     sources: Mapping[str, tuple[Source, ...]] = field(repr=False)
     maps: Mapping[str, Mapping[str, str]] = field(repr=False)
+    procedures: Mapping[str, str] = field(repr=False)
+    places: Mapping[str, str] = field(repr=False)
 
     def find(self, what: str, segments: list[Segment]) -> tuple[str, Part] | None:
         """Return the first believed value of `what` (`accession`, `placer` ...) in a group of segments."""
@@ -232,13 +234,33 @@ def _profile(data: Mapping[str, Any], file: str) -> Profile:
             patient_keys=tuple(data["patient"]["keys"]),
             not_keys=frozenset(data["patient"]["not_keys"]),
             sources={what: tuple(_source(entry) for entry in data[what]) for what in _LISTS},
-            maps={
-                **{table: data[table] for table in _MAPS},
-                **{table: {key.casefold(): value for key, value in data[table].items()} for table in _FOLDED},
-            },
+            maps={table: _codes(table, data[table], allowed) for table, allowed in _meanings().items()},
+            procedures=_house("procedure_map", data["procedure_map"]),
+            places=_house("location_map", data["location_map"]),
         )
     except (KeyError, TypeError, re.error, ZoneInfoNotFoundError, ValueError) as error:
         raise BadInput(f"This profile has a fault: {type(error).__name__} {error}", where=file) from error
+
+
+@cache
+def _meanings() -> Mapping[str, list[str]]:
+    """Return `meanings.toml`: the maps of a profile, and what their codes may mean."""
+    return tomllib.loads(resources.files("arcuate.gateway").joinpath("meanings.toml").read_text("utf-8"))
+
+
+def _codes(table: str, entries: Mapping[str, str], allowed: Collection[str]) -> Mapping[str, str]:
+    for code, meaning in entries.items():
+        if meaning not in allowed:
+            listed = ", ".join(filter(None, allowed))
+            raise BadInput(f"{code} means {meaning!r}, which is none of: {listed}", where=table)
+    return {code.casefold(): meaning for code, meaning in entries.items()} if table in _FOLDED else entries
+
+
+def _house(table: str, entries: Mapping[str, str]) -> Mapping[str, str]:
+    for code, ours in entries.items():
+        if not isinstance(ours, str) or not ours.strip():
+            raise BadInput(f"{code} names nothing of the house", where=table)
+    return {code: ours.strip() for code, ours in entries.items()}
 
 
 def _source(entry: Mapping[str, Any]) -> Source:

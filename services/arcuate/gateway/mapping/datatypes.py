@@ -1,7 +1,8 @@
 """HL7 v2 data types to FHIR data types, one function a type, named as in HL7's tables (folder datatypes/)."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -20,11 +21,18 @@ _OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+\Z")
 
 @dataclass(frozen=True)
 class Sender:
-    """Who speaks: MSH-3.1 and MSH-4.1, and the zone of times without an offset."""
+    """Who speaks: MSH-3.1 and MSH-4.1, the zone of times without an offset, and what the house calls their exams and places.
+
+    Attributes:
+        procedures: The sender's exam code to the house's (`procedure_map` of the profile).
+        places: The sender's place, pieces joined by `/`, to the house's (`location_map`).
+    """
 
     application: str
     facility: str
     zone: ZoneInfo
+    procedures: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def authority(self) -> str:
@@ -168,7 +176,7 @@ def xcn(part: Part, sender: Sender) -> Json | None:
 
 
 def pl(part: Part, sender: Sender) -> Json | None:
-    """PL[Location]: point of care, room and bed as one place with the facility as assigner."""
+    """PL[Location]: point of care, room and bed as one place with the facility as assigner; or what the house calls this place."""
     pieces = [piece for place in (1, 2, 3) if (piece := one_line(part.component(place)))]
     if not pieces:
         name = one_line(part.component(9)) or one_line(part.component(4))
@@ -176,10 +184,13 @@ def pl(part: Part, sender: Sender) -> Json | None:
     if not pieces:
         return None
     authority = one_line(part.component(4)) or sender.authority
-    name = one_line(part.component(9)) or " ".join(pieces)
+    name, number = one_line(part.component(9)) or " ".join(pieces), "/".join(pieces)
+    if house := sender.places.get(number):
+        assigner, _, number = house.rpartition("|")
+        authority, name = assigner or "house", number
     return {
         "resourceType": "Location",
-        "identifier": [{"system": f"urn:arcuate:id:location:{quote(authority, safe='')}", "value": "/".join(pieces)}],
+        "identifier": [{"system": f"urn:arcuate:id:location:{quote(authority, safe='')}", "value": number}],
         "status": "active",
         "name": name,
     }
@@ -195,6 +206,21 @@ def cwe(part: Part, sender: Sender) -> Json | None:
     if not text:
         return None
     return {"coding": found, "text": text} if found else {"text": text}
+
+
+def exam(part: Part, sender: Sender) -> Json | None:
+    """CWE of an exam (OBR-4, OBR-44, AIS-3): as sent, and behind it the house's own code where the profile knows the sender's.
+
+    Behind it, because what goes back to the sender carries the first coding.
+    """
+    made = cwe(part, sender)
+    if made is None or not sender.procedures:
+        return made
+    sent = (one_line(part.component(number)) for number in (1, 4))
+    house = next((sender.procedures[code] for code in sent if code in sender.procedures), None)
+    if house is None:
+        return made
+    return {**made, "coding": first([*made.get("coding", []), codes.coding(codes.CS_EXAM, house)])}
 
 
 def _coding(part: Part, first: int, sender: Sender) -> Json | None:

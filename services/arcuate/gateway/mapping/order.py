@@ -293,11 +293,12 @@ def _details(made: Json, change: Change, profile: Profile, sender: Sender) -> No
 
 def _code(exams: Sequence[Segment], sender: Sender) -> Json | None:
     """OBR-4 and OBR-44; the texts of several exams stand together."""
-    found = [concept for obr in exams for field in (4, 44) if (concept := datatypes.cwe(obr[field], sender))]
-    if not found:
+    named = [(field, concept) for obr in exams for field in (4, 44) if (concept := datatypes.exam(obr[field], sender))]
+    if not named:
         return None
+    found = [concept for _, concept in named]
     codings = datatypes.first([coding for concept in found for coding in concept.get("coding", [])])
-    texts = [text for obr in exams if (text := (datatypes.cwe(obr[4], sender) or {}).get("text"))]
+    texts = [concept["text"] for field, concept in named if field == 4]
     made: Json = {"coding": codings} if codings else {}
     return {**made, "text": " + ".join(dict.fromkeys(texts)) or found[0]["text"]}
 

@@ -58,8 +58,9 @@ class Context:
     def of(cls, message: Message, profile: Profile, site: ZoneInfo, received: datetime) -> "Context":
         """Return the context; a message without a usable MSH-7 happened when it was received."""
         sender = Sender(
-            datatypes.one_line(message.value("MSH-3")), datatypes.one_line(message.value("MSH-4")), profile.zone(site)
-        )
+            datatypes.one_line(message.value("MSH-3")), datatypes.one_line(message.value("MSH-4")), profile.zone(site),
+            profile.procedures, profile.places,
+        )  # fmt: skip
         try:
             sent = timestamps.parse(message.value("MSH-7"), sender.zone).instant
         except BadInput:

@@ -261,7 +261,7 @@ def _diagnostic_report(
     made["status"] = status
     made["basedOn"] = datatypes.first([*current.get("basedOn", []), *based_on])
     made["subject"] = request["subject"]
-    made["code"] = datatypes.cwe(obr[4], sender) or request.get("code") or {"text": "Report"}
+    made["code"] = datatypes.exam(obr[4], sender) or request.get("code") or {"text": "Report"}
     if "encounter" in request:
         made["encounter"] = request["encounter"]
     if moment := datatypes.ts(obr[7].value, sender, "OBR-7"):

@@ -154,7 +154,7 @@ def _appointment(
     _when(made, booking, profile, sender)
     _why(made, sch, rule, sender)
     services = datatypes.first(
-        [datatypes.cwe(segment[3], sender) for segment in booking.segments if segment.id == "AIS"]
+        [datatypes.exam(segment[3], sender) for segment in booking.segments if segment.id == "AIS"]
     )
     if services:
         made["serviceType"] = services
