@@ -14,6 +14,7 @@ from dashboard_world import Browser, Department, open_department
 
 from arcuate.dashboard.domain.frame import Viewer
 from arcuate.dashboard.pages.errors import Opened, Parked, load_words, parked_items
+from arcuate.dashboard.pages.ledger import case_line
 from arcuate.dashboard.render import Frame
 from arcuate.kernel.auth import Role
 
@@ -233,3 +234,61 @@ async def test_what_goes_out_can_be_opened_and_says_what_to_do(filled: Departmen
     assert "no patient." in made[0]
     assert "it is built anew" in made[0]
     assert ("Build it anew" if number == "job-9" else "Replay as received") in made[1]
+
+
+def adt(event: str, number: int, *segments: str) -> bytes:
+    head = f"MSH|^~\\&|RIS|NG|ARCUATE|NG|202603171316{number:02}||{event}|M{number}|P|2.5.1"
+    return ("\r".join([head, *segments]) + "\r").encode()
+
+
+def ordered(number: int, patient: str, accession: str) -> bytes:
+    return adt(
+        "ORM^O01", number, f"PID|1||{patient}^^^NG^MR||SYN^{patient}||19710228", f"ORC|NW|P{number}|{accession}",
+        f"OBR|1|P{number}|{accession}|MRIAC2^MRI internal auditory canals^L",
+    )  # fmt: skip
+
+
+async def test_f024_a_merge_is_taken_back_from_the_case_page_by_who_may_with_a_reason(
+    filled: Department, engineer: Browser
+) -> None:
+    await filled.send(ordered(1, "SYNM1", "SYN-M1"))
+    await filled.send(ordered(2, "SYNM2", "SYN-M2"))
+    await filled.settled(lambda rows: {"SYN-M1", "SYN-M2"} <= set(rows), 60)
+    await filled.send(adt("ADT^A40^ADT_A39", 3, "PID|1||SYNM2^^^NG^MR||SYN^SYNM2", "MRG|SYNM1^^^NG^MR"))
+    rows = await filled.settled(lambda rows: rows["SYN-M1"]["patient"] == rows["SYN-M2"]["patient"], 60)
+    page = f"/case/{rows['SYN-M1']['id']}"
+    await filled.send(ordered(4, "SYNM2", "SYN-M3"))
+    await filled.settled(lambda rows: "SYN-M3" in rows, 60)
+    scheduler = await filled.sign_in("Scheduler-01", Role.SCHEDULER)
+
+    said = words(await engineer.open(page))
+    unseen = words(await scheduler.open(page))
+    loser = (await engineer.open(page)).text.split('name="patient" value="', 1)[1].split('"', 1)[0]
+    fields = {"patient": loser, "reason": "Two people of one name"}
+    forbidden = await scheduler.send(f"{page}/unmerge", fields, **SCRIPT)
+    without = await engineer.send(f"{page}/unmerge", {"patient": loser, "reason": " "}, **SCRIPT)
+    done = await engineer.send(f"{page}/unmerge", fields, **SCRIPT)
+    twice = await engineer.send(f"{page}/unmerge", fields, **SCRIPT)
+
+    assert "Number SYNM1 was merged into this person" in said
+    assert "was merged into" not in unseen
+    assert "Not done" in words(forbidden)
+    assert "Not done: Say why they are two people" in words(without)
+    assert "The merge is taken back." in words(done)
+    assert "since the merge: SYN-M3." in words(done)
+    assert "Not done: The two are not merged any more." in words(twice)
+    rows = await filled.settled(lambda rows: rows["SYN-M1"]["patient"] != rows["SYN-M2"]["patient"], 60)
+    assert rows["SYN-M1"]["patient"] == f"Patient/{loser}"
+    assert "was merged into" not in words(await engineer.open(page))
+
+
+async def test_f025_a_message_of_another_patient_shows_on_the_case_that_it_names(engineer: Browser) -> None:
+    answer = {
+        "id": "c1", "accession": "A1", "stage": "booked", "since": "2026-03-17T12:00:00+00:00",
+        "about": [{"item": "in-7", "cause": "identity conflict", "kind": "ORM^O01", "sender": "RIS|NG",
+                   "since": "2026-03-17T12:30:00+00:00", "why": "the order belongs to another patient"}],
+    }  # fmt: skip
+    [one] = case_line(answer).about or ()
+
+    assert (one.item, one.sender, one.why) == ("in-7", "RIS", "the order belongs to another patient")
+    assert case_line({**answer, "about": None}).about is None

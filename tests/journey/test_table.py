@@ -1,6 +1,7 @@
 """Where a case stands follows from its facts, whatever the order in which they came."""
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ FINAL = resource("DiagnosticReport", status="final")
         (Facts(order={**ORDER, "status": "revoked"}), "cancelled"),
         (Facts(order={**ORDER, "status": "revoked"}, reports=(FINAL,)), "signed"),
         (Facts(order=ORDER, appointments=(resource("Appointment", status="noshow"),), expired=True), "expired"),
-        (Facts(order=ORDER, studies=(STUDY,), held="names differ"), "parked"),
+        (Facts(order=ORDER, held="names differ"), "parked"),
+        (Facts(order=ORDER, studies=(STUDY,), held="names differ"), "scanned"),
+        (Facts(order={**ORDER, "status": "revoked"}, held="names differ"), "cancelled"),
     ],
 )
 def test_a_case_stands_where_its_facts_put_it(facts: Facts, stage: str) -> None:
@@ -111,10 +114,26 @@ def test_a_question_is_put_again_only_when_what_it_follows_has_changed() -> None
     assert mark_of(ask, facts) != mark_of(ask, changed)
 
 
-def test_nothing_is_asked_for_a_cancelled_a_held_or_a_signed_case() -> None:
+def asked(facts: Facts) -> set[str]:
+    return {ask.name for ask, _ in TABLE.next_asks(facts)}
+
+
+def test_f051_a_hold_holds_the_reading_of_what_is_in_doubt_and_nothing_else() -> None:
+    booked = resource("Appointment", status="booked")
+    assert asked(Facts(order=ORDER, appointments=(booked,), held="names differ")) == {"check", "attendance", "wait"}
+    done = Facts(order=ORDER, procedures=(resource("Procedure", status="completed"),), images_overdue=True)
+    assert {"assign", "draft"} <= asked(done)
+    assert asked(replace(done, held="names differ")) == {"check"}
+    assert TABLE.standing(replace(done, held="names differ"))[0] == "parked"
+    own = replace(done, studies=(STUDY,), answered=answered("quantify"), held="names differ")
+    assert {"quantify", "assign", "draft"} <= asked(own)
+    assert TABLE.standing(replace(own, reports=(FINAL,)))[0] == "signed"
+
+
+def test_nothing_is_asked_for_a_cancelled_or_a_signed_case() -> None:
     for facts in (
         Facts(order={**ORDER, "status": "revoked"}, studies=(STUDY,)),
-        Facts(order=ORDER, studies=(STUDY,), held="names differ"),
+        Facts(order={**ORDER, "status": "revoked"}, held="names differ"),
         Facts(order=ORDER, studies=(STUDY,), reports=(FINAL,)),
     ):
         assert not list(TABLE.next_asks(facts))

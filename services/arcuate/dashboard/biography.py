@@ -47,7 +47,7 @@ def way_of(line: CaseLine, found: Resources) -> Way:
     task = found.reading or {}
     due = facts.instant(((task.get("restriction") or {}).get("period") or {}).get("end"))
     planned = facts.instant((booking or {}).get("start"))
-    return Way(reached, line.stage, bool(line.held), planned, due)
+    return Way(reached, line.stage, line.blocked, planned, due)
 
 
 def newest_booking(found: Resources) -> Json | None:

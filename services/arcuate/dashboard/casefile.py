@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from arcuate.dashboard import facts
+from arcuate.dashboard.merges import merged_into
 from arcuate.dashboard.pages.ledger import CaseLine, read_case, read_ledger
 from arcuate.dashboard.rooms import Part, Rooms
 from arcuate.kernel.codes import CS_TASK, SYSTEM_ACCESSION
@@ -24,6 +25,7 @@ class Resources:
         about: Everything that refers to the order or its bookings.
         loose: Images of this accession that are not joined to the order.
         priors: Signed reports of the patient that answer other orders.
+        merged: Patients that were merged into this one.
     """
 
     order: Json | None = None
@@ -31,6 +33,7 @@ class Resources:
     about: Sequence[Json] = ()
     loose: Sequence[Json] = ()
     priors: Sequence[Json] = ()
+    merged: Sequence[Json] = ()
 
     def all(self, resource_type: str) -> list[Json]:
         """Return the resources of a type."""
@@ -147,6 +150,7 @@ async def _resources(rooms: Rooms, line: CaseLine) -> Resources:
         about,
         [s for s in answers[0] if s["id"] not in joined],
         [r for r in answers[3] if r["id"] not in here],
+        await merged_into(rooms, answers[2]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from arcuate.dashboard import facts
+from arcuate.dashboard import facts, merges
 from arcuate.dashboard.domain.frame import Mark, Notice, Viewer
 from arcuate.dashboard.domain.reading import lease_of
 from arcuate.dashboard.rooms import Rooms
@@ -190,6 +190,17 @@ async def keep_out(rooms: Rooms, case_id: str, reason: str) -> Notice:
     reason = _stated(reason, "Say why they do not belong here, in a few words")
     await rooms.post(f"/journey/cases/{case_id}/keep-out", {"reason": reason})
     return Notice("Kept out.", "The case goes on without these images; your name and reason are kept with it.")
+
+
+async def take_merge_back(rooms: Rooms, viewer: Viewer, words: Wording, patient_id: str, reason: str) -> Notice:
+    """Take the merge of a patient into another one back.
+
+    Raises:
+        BadInput: No reason.
+        Conflict: There is no such merge any more.
+    """
+    reason = _stated(reason, "Say why they are two people, in a few words")
+    return await merges.take_back(rooms, viewer, words, patient_id, reason)
 
 
 async def look_again(rooms: Rooms, case_id: str) -> Notice:

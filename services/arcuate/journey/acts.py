@@ -166,7 +166,7 @@ async def _tend_task(case: InHand) -> bool:
     """Create the reading task when the case can be read, and end it when the case is."""
     facts, journey, row = case.facts, case.journey, case.row
     order, task = facts.order, facts.open_task
-    if order is None or facts.held:
+    if order is None:
         return False
     if ended := _ended(facts):
         if task is None:
@@ -224,7 +224,7 @@ async def _tend_late(case: InHand) -> bool:
     """Tell the reader of images that came after the report was signed: the report itself is not touched."""
     facts, journey = case.facts, case.journey
     late = late_images(facts)
-    if not late or facts.order is None or facts.held:
+    if not late or facts.order is None:
         return False
     mark = hashlib.sha256(" ".join(sorted(late)).encode()).hexdigest()[:16]
     number = f"late:{facts.order['id']}:{mark}"

@@ -11,6 +11,7 @@ import httpx
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from arcuate.journey.hearing import Sender, Silence, hear
 from arcuate.journey.room import Journey
 from arcuate.journey.settings import JourneySettings
 from arcuate.journey.store import WATCH
@@ -25,11 +26,11 @@ _RECENT = 100
 
 @dataclass(frozen=True)
 class Watched:
-    """One room that is looked at."""
+    """One room that is looked at; without a path one kind of connection, which the gateway tells of."""
 
     name: str
-    path: str
     meanwhile: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Seen:
     """What one look has found.
 
     Attributes:
-        kind: `room`, `door` or `receiver`.
+        kind: `room`, `door`, `receiver` or `sender`.
         cause: Why it fails, in words; empty when it works.
         since: When it began to fail, where that is known.
     """
@@ -50,17 +51,20 @@ class Seen:
 
 def load_watched(path: Path = Path(__file__).parent / "watched.toml") -> tuple[Watched, ...]:
     """Read the list of rooms."""
-    return tuple(Watched(**room) for room in tomllib.loads(path.read_text(encoding="utf-8"))["room"])
+    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    return tuple(Watched(**one) for one in [*data["room"], *data["connection"]])
 
 
-async def look(http: httpx.AsyncClient, watched: Sequence[Watched]) -> list[Seen]:
-    """Ask every room, and the gateway for its connections."""
-    found = [Seen(room.name, "room", await _fault(http, room.path)) for room in watched]
+async def look(http: httpx.AsyncClient, watched: Sequence[Watched]) -> tuple[list[Seen], list[Sender]]:
+    """Ask every room, and the gateway for its connections; returns what works and what does not, and who sends."""
+    found = [Seen(room.name, "room", await _fault(http, room.path)) for room in watched if room.path]
     try:
         answer = await http.get("/gateway/connections", timeout=_TIMEOUT_S)
-        return found + (_connections(answer.json()) if answer.status_code == httpx.codes.OK else [])
+        if answer.status_code == httpx.codes.OK:
+            return found + _connections(answer.json()), _senders(answer.json())
     except (httpx.HTTPError, ArcuateError, ValueError):
-        return found  # the gateway itself is on the list
+        pass  # the gateway itself is on the list
+    return found, []
 
 
 async def _fault(http: httpx.AsyncClient, path: str) -> str:
@@ -82,6 +86,20 @@ def _connections(body: Json) -> list[Seen]:
         since = datetime.fromisoformat(str(one["down_since"])) if down and one.get("down_since") else None
         found.append(Seen(f"receiver {one.get('receiver')}", "receiver", cause, since))
     return found
+
+
+def _senders(body: Json) -> list[Sender]:
+    return [
+        Sender(str(one["sender"]), int(one["received"]), datetime.fromisoformat(str(one["last"])))
+        for one in body.get("senders") or ()
+        if one.get("last")
+    ]
+
+
+def _silent(one: Silence) -> Seen:
+    application, _, facility = one.name.partition("|")
+    name = f"sender {application or 'without a name'}" + (f" at {facility}" if facility else "")
+    return Seen(name, "sender", one.cause, one.since if one.cause else None)
 
 
 def judge(session: Session, seen: Seen, now: datetime, settings: JourneySettings) -> str:
@@ -126,10 +144,14 @@ async def watch(journey: Journey, watched: Sequence[Watched], _job: Job) -> Appl
     Raises:
         Later: Always; this work never ends.
     """
-    seen = await look(journey.http, watched)
-    now = journey.clock.now()
-    told = await journey.database.write(lambda s: [(one, judge(s, one, now, journey.settings)) for one in seen])
-    for one, what in told:
+    seen, senders = await look(journey.http, watched)
+    now, settings = journey.clock.now(), journey.settings
+
+    def write(session: Session) -> list[tuple[Seen, str]]:
+        silences = [_silent(one) for one in hear(session, senders, now, settings)]
+        return [(one, judge(session, one, now, settings)) for one in [*seen, *silences]]
+
+    for one, what in await journey.database.write(write):
         if what == "alert":
             journey.log.warning("alert: does not work", what=one.name, cause=one.cause)
         elif what:
@@ -155,5 +177,5 @@ def alert_json(row: AlertRow, watched: Sequence[Watched]) -> dict[str, Any]:
     return {
         "id": row.id, "name": row.name, "kind": row.kind, "cause": row.cause, "since": row.since.isoformat(),
         "told": row.told.isoformat() if row.told else None, "recovered": row.recovered.isoformat() if row.recovered else None,
-        "failures": row.failures, "meanwhile": next((one.meanwhile for one in watched if one.name == row.name), ""),
+        "failures": row.failures, "meanwhile": next((one.meanwhile for one in watched if one.name in (row.name, row.kind)), ""),
     }  # fmt: skip

@@ -126,7 +126,8 @@ def _add_ledger(app: FastAPI, journey: Journey) -> None:
         if row is None:
             raise NotFound("There is no such case", where=f"case {case_id}")
         steps = await journey.database.read(lambda s: store.steps(s, [case_id]))
-        return described(row, steps[case_id], journey.clock.now())
+        about = await reconciler.parked_about(journey.http, row.accession)
+        return described(row, steps[case_id], journey.clock.now()) | {"about": about}
 
     @app.get("/journey/stages", dependencies=[allow(*_READERS)])
     async def stages() -> list[dict[str, str]]:

@@ -54,7 +54,7 @@ class Facts:
         answered: Last answer by name of the question.
         images_overdue: True when images were awaited for the set time after the exam.
         expired: True when an appointment was missed and no new one came within the set time.
-        held: Why a person must look first; empty when nobody must.
+        held: Why a person must say whose some images are; empty when nobody must. See `blocked`.
         people: All Patient records of this person: more than one after a merge. `patient` is the one who counts.
         late: Tasks that tell a reader of images that came after the report was signed.
         read_with: The images (see `images_of`) that were there when the report was signed; None until then.
@@ -167,9 +167,14 @@ def quantified(facts: Facts) -> bool:
     )
 
 
+def blocked(facts: Facts) -> bool:
+    """Whether the doubt about images keeps the case from being read: it has no images besides those in doubt."""
+    return bool(facts.held) and not has_images(facts) and not signed(facts)
+
+
 def ready_to_read(facts: Facts) -> bool:
     """The case can go to a reader."""
-    return quantified(facts)
+    return quantified(facts) and not blocked(facts)
 
 
 def assigned(facts: Facts) -> bool:

@@ -10,6 +10,7 @@ from arcuate.journey import store
 from arcuate.journey.room import Journey
 from arcuate.journey.table import Table
 from arcuate.journey.tables import WORK, CaseRow
+from arcuate.kernel.codes import SYSTEM_ACCESSION
 from arcuate.kernel.errors import ArcuateError, Json
 
 LISTS: Mapping[str, str] = {
@@ -64,6 +65,27 @@ def line(row: CaseRow, why: str) -> Json:
         "patient": f"Patient/{row.patient_id}" if row.patient_id else None, "stage": row.stage, "since": row.since.isoformat(),
         "due": row.due.isoformat() if row.due else None, "waits_for": row.waits_for, "why": why,
     }  # fmt: skip
+
+
+async def parked_about(http: httpx.AsyncClient, accession: str | None) -> list[Json] | None:
+    """Return the parked messages that name a case, oldest first; None when the gateway does not answer.
+
+    They have changed nothing: a message of another patient for this accession number is shown here so that people see it on the case, too.
+    """
+    if not accession:
+        return []
+    silent: list[str] = []
+    errors = await _get(http, "gateway", f"/gateway/errors?limit={_ASKED}", silent)
+    name = f"{SYSTEM_ACCESSION}|{accession}"
+    named = [
+        one for one in errors.get("items") or () if one.get("state") == "parked" and name in (one.get("orders") or ())
+    ]
+    found = [
+        {"item": one["id"], "cause": one.get("cause"), "kind": one.get("kind"), "sender": one.get("sender"),
+         "since": one.get("received"), "why": one.get("reason") or ""}
+        for one in named
+    ]  # fmt: skip
+    return None if silent else sorted(found, key=lambda one: str(one["since"]))
 
 
 async def _not_filed(http: httpx.AsyncClient, now: datetime, limit_s: float) -> tuple[list[Json], list[str]]:

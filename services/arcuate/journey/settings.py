@@ -57,6 +57,12 @@ class JourneySettings(RoomSettings):
     alert_after_s: Annotated[float, "Seconds for which a room or connection must fail before one alert is raised."] = (
         45.0
     )
+    silent_after_s: Annotated[float, "Seconds without a message after which a sender's silence is looked into."] = (
+        3600.0
+    )
+    silent_least: Annotated[
+        int, "Messages that a sender must have sent in the same hours before for its silence to be an alert."
+    ] = 10
     recovered_after_s: Annotated[
         float, "Seconds for which it must work again before its one recovery is told; shorter pauses are counted."
     ] = 60.0

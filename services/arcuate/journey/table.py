@@ -12,6 +12,7 @@ from arcuate.journey.domain import (
     Answered,
     End,
     Facts,
+    blocked,
     fingerprint,
     open_late_task,
     priority_group,
@@ -82,7 +83,8 @@ class Table:
 
     def standing(self, facts: Facts) -> tuple[str, str]:
         """Return the stage at which a case stands and what it waits for."""
-        if facts.held:
+        revoked = facts.order is not None and facts.order.get("status") == "revoked"
+        if blocked(facts) and not revoked:
             return End.PARKED, f"a person: {facts.held}"
         reached = [stage for stage in self.stages if CONDITIONS[stage.reached](facts)]
         if not reached:
@@ -94,7 +96,7 @@ class Table:
             return last.name, "a reader: images came after the report was signed"
         if last.name in ("signed", "delivered"):
             return last.name, last.waits_for
-        if facts.order is not None and facts.order.get("status") == "revoked":
+        if revoked:
             return End.CANCELLED, ""
         if facts.expired:
             return End.EXPIRED, ""
@@ -106,8 +108,6 @@ class Table:
 
     def next_asks(self, facts: Facts) -> Iterator[tuple[Ask, str]]:
         """Yield the questions that are open now, each with the mark of what it follows."""
-        if facts.held:
-            return
         for ask in self.asks:
             mark = mark_of(ask, facts)
             if all(CONDITIONS[name](facts) for name in ask.when) and not _settled(facts.answered.get(ask.name), mark):

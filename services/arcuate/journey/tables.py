@@ -103,4 +103,30 @@ class AlertRow(Base, table=True):
     failures: int = 1
 
 
+class SenderRow(Base, table=True):
+    """One sender of HL7 messages, as the last look at the gateway has found it.
+
+    Attributes:
+        received: How many messages had come.
+        known_since: Since when its hours are counted.
+        listening_since: Since when we have looked without a break: what we have not watched is no silence of the sender.
+    """
+
+    __tablename__ = "sender"
+    name: str = Field(primary_key=True)
+    received: int
+    known_since: datetime = Field(sa_type=UtcDateTime)
+    listening_since: datetime = Field(sa_type=UtcDateTime)
+    looked: datetime = Field(sa_type=UtcDateTime)
+
+
+class HeardRow(Base, table=True):
+    """How many messages of a sender came in one hour, of the last weeks."""
+
+    __tablename__ = "heard"
+    sender: str = Field(primary_key=True)
+    hour: datetime = Field(sa_type=UtcDateTime, primary_key=True)
+    messages: int
+
+
 WORK = WorkTable(Base.metadata)

@@ -247,6 +247,11 @@ class Case:
         return sorted(found, key=lambda p: p.at, reverse=True)
 
     @property
+    def merged(self) -> list[tuple[str, str]]:
+        """Return id and number of each patient that was merged into this one."""
+        return [(str(one["id"]), _said("", one).number) for one in self.found.merged]
+
+    @property
     def prior_limit(self) -> int:
         """Return how many of them are shown."""
         return _PRIORS
@@ -349,6 +354,16 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
         form, rooms = await form_of(request), await desk.rooms(request)
         try:
             said = await service.keep_out(rooms, case_id, str(form.get("reason") or ""))
+        except ArcuateError as error:
+            said = service.refused(error)
+        return await _after(request, case_id, said)
+
+    @app.post("/case/{case_id}/unmerge", dependencies=signed_in)
+    async def unmerge(request: Request, case_id: str) -> Response:
+        form, rooms, viewer = await form_of(request), await desk.rooms(request), await desk.viewer(request, "case")
+        try:
+            patient, reason = str(form.get("patient") or ""), str(form.get("reason") or "")
+            said = await service.take_merge_back(rooms, viewer, desk.words, patient, reason)
         except ArcuateError as error:
             said = service.refused(error)
         return await _after(request, case_id, said)

@@ -40,6 +40,17 @@ class Step:
 
 
 @dataclass(frozen=True)
+class ParkedMessage:
+    """A message in the error queue that names a case and was not applied; `item` is the gateway's."""
+
+    item: str
+    kind: str
+    sender: str
+    at: datetime | None
+    why: str
+
+
+@dataclass(frozen=True)
 class CaseLine:
     """One case of the ledger; `order` and `patient` are references, empty while unknown.
 
@@ -48,6 +59,7 @@ class CaseLine:
         late: That has passed, or a person must decide.
         why_late: What to look at.
         silent: The questions that rooms have not answered, each with what happens meanwhile.
+        about: Messages that name the case and were not applied; only where one case is read, None while the gateway is silent.
     """
 
     id: str
@@ -63,6 +75,12 @@ class CaseLine:
     late: bool = False
     why_late: str = ""
     silent: Mapping[str, str] = field(default_factory=dict)
+    about: tuple[ParkedMessage, ...] | None = ()
+
+    @property
+    def blocked(self) -> bool:
+        """Return whether a hold keeps the case from going on, rather than standing beside it."""
+        return bool(self.held) and self.stage == "parked"
 
     def reached(self, stage: str) -> Step | None:
         """Return the step by which the case reached a stage."""
@@ -125,4 +143,17 @@ def case_line(row: Mapping[str, Any]) -> CaseLine:
         str(row["id"]), str(row.get("accession") or ""), str(row.get("order") or ""), str(row.get("patient") or ""),
         str(row["stage"]), since, str(row.get("waits_for") or ""), str(row.get("held") or ""), steps, facts.instant(row.get("due")),
         bool(row.get("late")), str(row.get("why_late") or ""), {str(s["ask"]): str(s.get("meanwhile") or "") for s in row.get("silent") or []},
+        _about(row.get("about", [])),
+    )  # fmt: skip
+
+
+def _about(rows: Sequence[Mapping[str, Any]] | None) -> tuple[ParkedMessage, ...] | None:
+    if rows is None:
+        return None
+    return tuple(
+        ParkedMessage(
+            str(one["item"]), str(one.get("kind") or "message"), str(one.get("sender") or "").split("|", maxsplit=1)[0],
+            facts.instant(one.get("since")), str(one.get("why") or ""),
+        )
+        for one in rows
     )  # fmt: skip
