@@ -1,17 +1,18 @@
 """The web-app factory: default-deny authentication, errors as OperationOutcome, security headers, health, readiness, metrics."""
 
+import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arcuate.kernel.auth import Authenticator, Principal, Role
@@ -47,6 +48,7 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
+_SECURITY_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
 class Allow:
@@ -145,11 +147,100 @@ def error_response(error: ArcuateError) -> Response:
     return fhir_response(operation_outcome(error), error.status, headers)
 
 
-class _Guarded:
-    """Outermost layer: security headers on every answer, request counts and times by route (never by path)."""
+class QuickRoute(BaseRoute):
+    """A route for what is asked most: served without the framework's machinery, with the same guard, errors, headers and counts.
 
-    def __init__(self, app: ASGIApp, requests: Counter, seconds: Histogram) -> None:
-        self._app, self._requests, self._seconds = app, requests, seconds
+    Args:
+        method: One HTTP method.
+        path: As the framework writes it, for listings and counts.
+        pattern: Matches the whole path; its groups are given to the endpoint.
+        guard: Who may.
+        endpoint: Takes the request and the groups.
+    """
+
+    def __init__(
+        self, method: str, path: str, pattern: str, guard: Allow, endpoint: Callable[..., Awaitable[Response]]
+    ) -> None:
+        self.methods = frozenset({method})
+        self.path, self.guard, self.endpoint = path, guard, endpoint
+        self.match = re.compile(pattern + r"\Z").match
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Leave to the framework what the app did not serve already."""
+        return Match.NONE, {}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        """Build no addresses: nobody asks for them by name."""
+        raise NoMatchFound(name, path_params)
+
+
+class _Counts:
+    """Request counts and times by route (never by path)."""
+
+    def __init__(self, requests: Counter, seconds: Histogram) -> None:
+        self._requests, self._seconds = requests, seconds
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def count(self, route: str, method: str, status: int, seconds: float) -> None:
+        known = self._known.get((route, method, status))
+        if known is None:
+            known = self._requests.labels(route, method, status), self._seconds.labels(route)
+            self._known[route, method, status] = known
+        known[0].inc()
+        known[1].observe(seconds)
+
+
+class RoomApp(FastAPI):
+    """A room's web app; its quick routes are looked at before the framework's."""
+
+    counts: _Counts
+    room: str = ""
+
+    def add_quick(self, route: QuickRoute) -> None:
+        """Add a quick route."""
+        self.router.routes.append(route)
+        for method in route.methods:
+            self._quick.setdefault(method, []).append(route)
+
+    def __init__(self, **settings: Any) -> None:
+        self._quick: dict[str, list[QuickRoute]] = {}
+        super().__init__(**settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http":
+            for route in self._quick.get(scope["method"], ()):
+                if found := route.match(scope["path"]):
+                    await self._serve(route, found.groups(), scope, receive, send)
+                    return
+        await super().__call__(scope, receive, send)
+
+    async def _serve(
+        self, route: QuickRoute, asked: tuple[str, ...], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        began, status = time.perf_counter(), 500
+        scope["app"] = self
+        request = Request(scope, receive, send)
+        try:
+            try:
+                await route.guard(request)
+                response = await route.endpoint(request, *asked)
+            except ArcuateError as error:
+                response = error_response(error)
+            except Exception as error:  # noqa: BLE001 - told with a number under which the log names it
+                response = _defect_response(self.room, error, route.path)
+            status = response.status_code
+            response.raw_headers += _SECURITY_HEADERS
+            await response(scope, receive, send)
+        finally:
+            self.counts.count(route.path, scope["method"], status, time.perf_counter() - began)
+
+
+class _Guarded:
+    """Outermost layer: security headers on every answer, counts."""
+
+    def __init__(self, app: ASGIApp, counts: _Counts) -> None:
+        self._app, self._counts = app, counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -161,20 +252,19 @@ class _Guarded:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                given = [*message.get("headers", ())]
+                names = {name for name, _ in given}
+                message["headers"] = given + [header for header in _SECURITY_HEADERS if header[0] not in names]
             await send(message)
 
         try:
             await self._app(scope, receive, secured)
         finally:
             route = getattr(scope.get("route"), "path", "(none)")
-            self._requests.labels(route, scope["method"], status).inc()
-            self._seconds.labels(route).observe(time.perf_counter() - began)
+            self._counts.count(route, scope["method"], status, time.perf_counter() - began)
 
 
-def create_app(context: Any, title: str, ready: Callable[[], str | None] | None = None) -> FastAPI:
+def create_app(context: Any, title: str, ready: Callable[[], str | None] | None = None) -> RoomApp:
     """Return a room's web app with the routes that every room has.
 
     Args:
@@ -182,7 +272,7 @@ def create_app(context: Any, title: str, ready: Callable[[], str | None] | None 
         title: Name of the room's interface.
         ready: Returns None, or the reason why the room is not ready.
     """
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, default_response_class=JSONResponse)
+    app = RoomApp(title=title, docs_url=None, redoc_url=None, openapi_url=None, default_response_class=JSONResponse)
     app.state.authenticator = context.authenticator
     registry = CollectorRegistry()
     app.state.metrics = registry
@@ -192,7 +282,8 @@ def create_app(context: Any, title: str, ready: Callable[[], str | None] | None 
     seconds = Histogram(
         "arcuate_request_seconds", "Seconds from request to answer, by route.", ["route"], registry=registry
     )
-    app.add_middleware(_Guarded, requests=requests, seconds=seconds)
+    app.counts, app.room = _Counts(requests, seconds), context.name
+    app.add_middleware(_Guarded, counts=app.counts)
     _add_error_handlers(app, context.name)
 
     @app.get("/health", dependencies=[open_to_all])
@@ -212,8 +303,6 @@ def create_app(context: Any, title: str, ready: Callable[[], str | None] | None 
 
 
 def _add_error_handlers(app: FastAPI, room: str) -> None:
-    log = get_logger(room)
-
     @app.exception_handler(ArcuateError)
     async def known(_request: Request, error: ArcuateError) -> Response:
         return error_response(error)
@@ -232,15 +321,16 @@ def _add_error_handlers(app: FastAPI, room: str) -> None:
 
     @app.exception_handler(Exception)
     async def defect(request: Request, error: Exception) -> Response:
-        number = secrets.token_hex(4)
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        where = f"{trace.tb_frame.f_code.co_filename.rsplit('/', 2)[-1]}:{trace.tb_lineno}" if trace is not None else ""
-        route = getattr(request.scope.get("route"), "path", "")
-        log.error("defect", number=number, error=type(error).__name__, where=where, route=route)
-        return error_response(
-            Defect(
-                f"Something is wrong in this software; reference {number}", todo="Tell whoever runs it this reference."
-            )
-        )
+        return _defect_response(room, error, getattr(request.scope.get("route"), "path", ""))
+
+
+def _defect_response(room: str, error: Exception, route: str) -> Response:
+    number = secrets.token_hex(4)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_code.co_filename.rsplit('/', 2)[-1]}:{trace.tb_lineno}" if trace is not None else ""
+    get_logger(room).error("defect", number=number, error=type(error).__name__, where=where, route=route)
+    return error_response(
+        Defect(f"Something is wrong in this software; reference {number}", todo="Tell whoever runs it this reference.")
+    )

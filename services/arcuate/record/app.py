@@ -15,24 +15,25 @@ from arcuate.kernel.errors import Gone, Json
 from arcuate.kernel.fhir.bundle import HOUSE_BASE
 from arcuate.kernel.outbound import OutboundGate
 from arcuate.kernel.room import Room, RoomContext
-from arcuate.kernel.web import allow, create_app, fhir_response, open_to_all, principal_of
+from arcuate.kernel.web import Allow, QuickRoute, RoomApp, allow, create_app, fhir_response, open_to_all, principal_of
 from arcuate.record import audit, batches, capability, parameters, service, store
 from arcuate.record import http as door
 from arcuate.record.audit.routes import add_audit_routes
 from arcuate.record.audit.trail import Trail
 from arcuate.record.bulk.routes import Exports, add_export_routes
+from arcuate.record.driver import Readers, driver_of
 from arcuate.record.feed import News
 from arcuate.record.indexing import Indexer
 from arcuate.record.paging import Pages
 from arcuate.record.policy import LOADERS, READERS, WRITERS
 from arcuate.record.query import Reader
-from arcuate.record.quick import ReadRoute
 from arcuate.record.service import Record
 from arcuate.record.settings import RecordSettings
 from arcuate.record.subscriptions import wishes
 from arcuate.record.subscriptions.notifier import Notifier, gate_client
 from arcuate.record.subscriptions.routes import add_subscription_routes
 from arcuate.record.validation import add_validate_routes
+from arcuate.record.writing import Writes
 
 
 async def open_room(context: RoomContext, settings: RecordSettings | None = None) -> Room:
@@ -43,7 +44,7 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     trail.database.migrate(audit)
     record = _record(context, settings, trail)
     key = await context.database.write(
-        lambda session: store.secret(session.connection(), "pages", Fernet.generate_key().decode())
+        lambda session: store.secret(driver_of(session.connection()), "pages", Fernet.generate_key().decode())
     )
     pages = Pages(key, context.clock, settings.page_valid_s)
 
@@ -61,7 +62,7 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     add_audit_routes(app, trail, settings, record.indexer.zone)
     add_validate_routes(app, record)
     add_subscription_routes(app, record)
-    app.router.routes.insert(0, ReadRoute(record))
+    _add_quick_routes(app, record, pages)
     _add_read_routes(app, record, pages)
     _add_write_routes(app, record)
 
@@ -73,7 +74,9 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
         finally:
             record.news.close()
             await exports.close()
+            await record.writes.settle()
             await trail.settle()
+            record.readers.close()
             trail.database.close()
 
     return Room("record", ("/fhir",), app, run, ready)
@@ -96,8 +99,8 @@ def _record(context: RoomContext, settings: RecordSettings, trail: Trail) -> Rec
         wishes.judge(resource, reader, settings.hosts, where)
 
     return Record(
-        context.database, context.clock, settings, loaded, Indexer(loaded, zone, bases), reader, trail,
-        News(context.clock, poll_s), {"Subscription": subscription},
+        context.database, Readers(context.database), Writes(context.database), context.clock, settings, loaded,
+        Indexer(loaded, zone, bases), reader, trail, News(context.clock, poll_s), {"Subscription": subscription},
     )  # fmt: skip
 
 
@@ -119,8 +122,22 @@ def _add_system_routes(app: FastAPI, context: RoomContext, record: Record, pages
     async def page(request: Request) -> Response:
         return await door.next_page(record, pages, request)
 
-    @app.post("/fhir", dependencies=[allow(*LOADERS)])
-    @app.post("/fhir/", dependencies=[allow(*LOADERS)])
+
+def _add_quick_routes(app: RoomApp, record: Record, pages: Pages) -> None:
+    """Add what is asked most: reads by id, searches of a type, creates, Bundles."""
+
+    async def read(request: Request, resource_type: str, logical_id: str) -> Response:
+        kind = door.known(record, resource_type)
+        found = await service.read(record, principal_of(request), kind, door.logical(logical_id))
+        return door.version_response(found, request)
+
+    async def search(request: Request, resource_type: str) -> Response:
+        return await door.search(record, pages, request, door.known(record, resource_type))
+
+    async def create(request: Request, resource_type: str) -> Response:
+        condition = request.headers.get("if-none-exist")
+        return await door.change(record, request, await door.wish(record, request, resource_type, condition=condition))
+
     async def bundle(request: Request) -> Response:
         body = await door.bundle_body(request)
         base = door.base_of(request, record.settings)
@@ -128,21 +145,25 @@ def _add_system_routes(app: FastAPI, context: RoomContext, record: Record, pages
             return door.json_text(await service.transaction(record, principal_of(request), body, base))
         return fhir_response(await batches.batch(record, principal_of(request), body, base))
 
+    # Names of our own (metadata, AuditEvent) and those that begin with _ or $ have routes of their own.
+    kind, one = r"/fhir/(?!AuditEvent\Z|metadata\Z|[_$])([^/]+)", r"/fhir/(?!AuditEvent/|[_$])([^/]+)/(?![_$])([^/]+)"
+    app.add_quick(QuickRoute("GET", "/fhir/{resource_type}/{logical_id}", one, Allow(*READERS), read))
+    app.add_quick(QuickRoute("GET", "/fhir/{resource_type}", kind, Allow(*READERS), search))
+    app.add_quick(QuickRoute("POST", "/fhir/{resource_type}", r"/fhir/(?![_$])([^/]+)", Allow(*WRITERS), create))
+    app.add_quick(QuickRoute("POST", "/fhir", "/fhir", Allow(*LOADERS), bundle))
+    app.add_quick(QuickRoute("POST", "/fhir/", "/fhir/", Allow(*LOADERS), bundle))
+
 
 def _doors(app: FastAPI) -> capability.Doors:
     return frozenset(
         (method, route.path)
         for route in app.routes
-        if isinstance(route, APIRoute | ReadRoute)
+        if isinstance(route, APIRoute | QuickRoute)
         for method in route.methods or ()
     )
 
 
 def _add_read_routes(app: FastAPI, record: Record, pages: Pages) -> None:
-    @app.get("/fhir/{resource_type}", dependencies=[allow(*READERS)])
-    async def search(resource_type: str, request: Request) -> Response:
-        return await door.search(record, pages, request, door.known(record, resource_type))
-
     @app.post("/fhir/{resource_type}/_search", dependencies=[allow(*READERS)])
     async def search_by_post(resource_type: str, request: Request) -> Response:
         return await door.search(
@@ -167,11 +188,6 @@ def _add_read_routes(app: FastAPI, record: Record, pages: Pages) -> None:
 
 
 def _add_write_routes(app: FastAPI, record: Record) -> None:
-    @app.post("/fhir/{resource_type}", dependencies=[allow(*WRITERS)])
-    async def create(resource_type: str, request: Request) -> Response:
-        condition = request.headers.get("if-none-exist")
-        return await door.change(record, request, await door.wish(record, request, resource_type, condition=condition))
-
     @app.put("/fhir/{resource_type}", dependencies=[allow(*WRITERS)])
     async def conditional_update(resource_type: str, request: Request) -> Response:
         return await door.change(

@@ -1,10 +1,9 @@
 """Batch Bundles: each entry by itself, its own status (FHIR R4, 3.1.0.11.1)."""
 
-from sqlmodel import Session
-
 from arcuate.kernel.auth import Principal
 from arcuate.kernel.errors import ArcuateError, Json, operation_outcome
 from arcuate.record import service, transactions
+from arcuate.record.driver import Driver
 from arcuate.record.entries import Getter, Got
 from arcuate.record.requests import Request
 from arcuate.record.service import Record
@@ -39,11 +38,11 @@ async def _one(record: Record, principal: Principal, entry: Json, position: int,
 
 
 async def _get(record: Record, principal: Principal, request: Request, base: str) -> Json:
-    def find(session: Session) -> Got:
+    def find(driver: Driver) -> Got:
         limit_s = record.settings.search_limit_s
-        getter = Getter(session.connection(), record.indexer, record.reader, base, limit_s)
+        getter = Getter(driver, record.indexer, record.reader, base, limit_s)
         return getter.get(request.url, request.if_match, f"{request.where}.request.url")
 
-    got = await record.database.read(find)
+    got = await record.readers.read(find)
     await service.noted(record, principal, got.interaction, got.touched)
     return got.entry

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
-from sqlalchemy import Connection
-
 from arcuate.kernel.errors import BadInput, Gone, Json, NotFound, PreconditionFailed, PreconditionRequired
 from arcuate.kernel.fhir import strict
 from arcuate.record import patch, store
@@ -21,6 +19,7 @@ from arcuate.record.domain import (
     stamped,
     version_in,
 )
+from arcuate.record.driver import Driver
 from arcuate.record.indexing import Indexer, IndexRows, micros_of
 from arcuate.record.query import Reader, Search, plain
 from arcuate.record.requests import Outcome, Request, StaleVersion, Terms, check_resource
@@ -54,7 +53,7 @@ class Writer:
         own_rules: By type, what the record itself asks of a resource beyond FHIR; each raises with the element.
     """
 
-    connection: Connection
+    driver: Driver
     indexer: Indexer
     reader: Reader
     terms: Terms
@@ -62,7 +61,7 @@ class Writer:
     batch: store.Batch = field(default_factory=store.Batch)
 
     def __post_init__(self) -> None:
-        self._searcher = Searcher(self.connection, self.indexer)
+        self._searcher = Searcher(self.driver, self.indexer)
         self._seq: int | None = None
         self._created: dict[str, _Plan] = {}
 
@@ -90,7 +89,7 @@ class Writer:
 
     def flush(self) -> None:
         """Write what was collected."""
-        store.write(self.connection, self.batch)
+        store.write(self.driver, self.batch)
         self.batch = store.Batch()
 
     def _plan(self, request: Request) -> _Plan:
@@ -98,7 +97,7 @@ class Writer:
             return self._plan_condition(request)
         if request.method == "POST":
             return _Plan(request, new_id())
-        current = store.current(self.connection, request.resource_type, request.id or "")
+        current = store.current(self.driver, request.resource_type, request.id or "")
         if current is not None and current.body is None and request.method == "PATCH":
             raise Gone(f"This {request.resource_type} was deleted", where=request.where)
         if current is None:
@@ -222,7 +221,7 @@ class Writer:
         if current.body is None:
             raise Gone(f"This {plan.request.resource_type} was deleted before", where=plan.request.where)
         self._stage(plan, None, IndexRows(patient=current.patient))
-        store.release(self.connection, [current.number])
+        store.release(self.driver, [current.number])
         return self._outcome(plan, 204, current.patient, None)
 
     def _outcome(self, plan: _Plan, status: int, patient: str | None, body: str | None) -> Outcome:
@@ -250,7 +249,7 @@ class Writer:
 
     def _next_seq(self) -> int:
         # Under the writer's lock (PostgreSQL) or in the one writer (SQLite) nobody else takes a number before the commit.
-        self._seq = (store.last_seq(self.connection) if self._seq is None else self._seq) + 1
+        self._seq = (store.last_seq(self.driver) if self._seq is None else self._seq) + 1
         return self._seq
 
 

@@ -1,92 +1,110 @@
 """What a search asks, as conditions in SQL: every one is a question to one index table; values are always bound."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, or_, select, true
-
+from arcuate.record.driver import Driver
 from arcuate.record.indexing import Indexer
 from arcuate.record.query import Has, Search, Term
-from arcuate.record.tables import DATE, NUMBER, REFERENCE, RESOURCE, STRING, TOKEN
+from arcuate.record.store import marks
 from arcuate.record.values import Value
 
 MANY = 5000
 """So many resources at most come along with a page, or stand between a chain's two ends."""
 
+TABLES = {
+    "token": "token_index", "uri": "token_index", "reference": "reference_index", "date": "date_index", "string": "string_index",
+    "quantity": "number_index", "number": "number_index",
+}  # fmt: skip
+
 _FAMILY_STEPS = 16
+_NAMED = "SELECT DISTINCT target_id FROM reference_index WHERE param = ? AND target_type = ?"
+
+
+class Part(NamedTuple):
+    """A piece of a statement with the values of its places."""
+
+    text: str
+    values: tuple[Any, ...] = ()
+
+
+def all_of(parts: Sequence[Part]) -> Part:
+    """Return a condition that holds where all of these hold."""
+    return _joined(" AND ", parts)
+
+
+def any_of(parts: Sequence[Part]) -> Part:
+    """Return a condition that holds where one of these holds."""
+    return parts[0] if len(parts) == 1 else _joined(" OR ", parts)
+
+
+def _joined(word: str, parts: Sequence[Part]) -> Part:
+    return Part(
+        f"({word.join([part.text for part in parts])})", tuple(value for part in parts for value in part.values)
+    )
 
 
 class Conditions:
-    """Makes conditions; a merged patient is asked for in the same transaction."""
+    """Makes conditions on `resource r`; a merged patient is asked for in the same transaction."""
 
-    def __init__(self, connection: Connection, indexer: Indexer) -> None:
-        self._connection, self._indexer = connection, indexer
+    def __init__(self, driver: Driver, indexer: Indexer) -> None:
+        self._driver, self._indexer = driver, indexer
 
-    def of(self, search: Search) -> ColumnElement[bool]:
-        parts: list[ColumnElement[bool]] = [
-            RESOURCE.c.type == search.resource_type, RESOURCE.c.deleted.is_(False),
-        ]  # fmt: skip
-        parts += [RESOURCE.c.id.in_(ids) for ids in search.ids]
-        updated = RESOURCE.c.updated
-        parts += [_compared(updated, updated + 1, value.prefix, *value.span) for value in search.updated]
-        parts += [self._term(term) for term in search.terms]
+    def of(self, search: Search) -> Part:
+        """Return what a match must meet."""
+        parts = [Part("r.type = ? AND r.deleted = ?", (search.resource_type, False))]
+        parts += [Part(f"r.id IN ({marks(len(ids))})", ids) for ids in search.ids]
+        parts += [_compared("r.updated", "r.updated + 1", value.prefix, *value.span) for value in search.updated]
+        parts += [self._term(term, "r") for term in search.terms]
         parts += [self._has(search.resource_type, has) for has in search.has]
-        return and_(*parts)
+        return all_of(parts)
 
-    def _term(self, term: Term, number: ColumnElement[int] | None = None) -> ColumnElement[bool]:
-        number = RESOURCE.c.number if number is None else number
+    def _term(self, term: Term, row: str) -> Part:
         key, kind = term.parameter.key, term.parameter.kind
         if term.modifier == "missing":
-            table = TABLES[kind]
-            has = number.in_(select(table.c.number).where(table.c.param == key))
-            return ~has if term.values[0].text == "true" else has
+            word = "NOT IN" if term.values[0].text == "true" else "IN"
+            return Part(f"{row}.number {word} (SELECT number FROM {TABLES[kind]} WHERE param = ?)", (key,))  # noqa: S608
         if term.chained:
-            return or_(
-                *(self._chained(key, kind, t, number) for kind, t in zip(term.chained_types, term.chained, strict=True))
-            )
+            pairs = zip(term.chained_types, term.chained, strict=True)
+            return any_of([self._chained(key, target_type, inner, row) for target_type, inner in pairs])
         if term.modifier == "exact":
-            return number.in_(_tokens(f"{key}:exact", term.values))
+            return _among(row, "token_index", f"{key}:exact", _tokens(term.values))
         if term.modifier == "identifier":
-            return number.in_(_tokens(f"{key}:identifier", term.values))
+            return _among(row, "token_index", f"{key}:identifier", _tokens(term.values))
         if kind in ("token", "uri"):
-            found = number.in_(_tokens(key, term.values))
-            return ~found if term.modifier == "not" else found
+            return _among(row, "token_index", key, _tokens(term.values), "NOT IN" if term.modifier == "not" else "IN")
         if kind == "reference":
-            return number.in_(self._references(key, term.values))
+            return _among(row, "reference_index", key, self._references(key, term.values))
         if kind == "date":
-            return or_(*(number.in_(_dates(key, value)) for value in term.values))
+            return any_of([_among(row, "date_index", key, _span(value)) for value in term.values])
         if kind == "string":
-            return or_(*(number.in_(_strings(key, value, term.modifier)) for value in term.values))
-        return or_(*(number.in_(_numbers(key, value)) for value in term.values))
+            return any_of([_among(row, "string_index", key, _string(value, term.modifier)) for value in term.values])
+        return any_of([_among(row, "number_index", key, _number(value)) for value in term.values])
 
-    def _has(self, resource_type: str, has: Has) -> ColumnElement[bool]:
-        other = RESOURCE.alias()
-        inner = select(other.c.number).where(
-            other.c.type == has.parameter.resource_type,
-            other.c.deleted.is_(False),
-            self._term(has.term, other.c.number),
-        )
-        named = select(REFERENCE.c.target_id).where(
-            REFERENCE.c.param == has.parameter.key,
-            REFERENCE.c.target_type == resource_type,
-            REFERENCE.c.number.in_(inner),
+    def _has(self, resource_type: str, has: Has) -> Part:
+        inner = self._term(has.term, "o")
+        named = Part(
+            f"{_NAMED} AND number IN (SELECT o.number FROM resource o WHERE o.type = ? AND o.deleted = ? AND {inner.text})",  # noqa: S608
+            (has.parameter.key, resource_type, has.parameter.resource_type, False, *inner.values),
         )
         if resource_type != "Patient":
-            return RESOURCE.c.id.in_(named)
-        return RESOURCE.c.id.in_(self.family(self._connection.execute(named.distinct().limit(MANY)).scalars()))
+            return Part(f"r.id IN ({named.text})", named.values)
+        ids = self.family(row[0] for row in self._driver.rows(f"{named.text} LIMIT ?", (*named.values, MANY)))
+        return Part(f"r.id IN ({marks(len(ids))})", tuple(ids))
 
-    def _chained(self, key: str, target_type: str, term: Term, number: ColumnElement[int]) -> ColumnElement[bool]:
-        target = RESOURCE.alias()
-        inner = select(target.c.id).where(
-            target.c.type == target_type, target.c.deleted.is_(False), self._term(term, target.c.number)
+    def _chained(self, key: str, target_type: str, term: Term, row: str) -> Part:
+        matches = self._term(term, "t")
+        inner = Part(
+            f"SELECT t.id FROM resource t WHERE t.type = ? AND t.deleted = ? AND {matches.text}",  # noqa: S608
+            (target_type, False, *matches.values),
         )
-        reference = select(REFERENCE.c.number).where(REFERENCE.c.param == key, REFERENCE.c.target_type == target_type)
         if target_type == "Patient":
-            ids = list(self._connection.execute(inner.limit(MANY)).scalars())
-            return number.in_(reference.where(REFERENCE.c.target_id.in_(self.family(ids))))
-        return number.in_(reference.where(REFERENCE.c.target_id.in_(inner)))
+            ids = self.family(found[0] for found in self._driver.rows(f"{inner.text} LIMIT ?", (*inner.values, MANY)))
+            inner = Part(marks(len(ids)), tuple(ids))
+        condition = Part(f"target_type = ? AND target_id IN ({inner.text})", (target_type, *inner.values))
+        return _among(row, "reference_index", key, condition)
 
-    def _references(self, key: str, values: Sequence[Value]) -> Select[Any]:
+    def _references(self, key: str, values: Sequence[Value]) -> Part:
         alternatives = []
         for value in values:
             kind, target = self._indexer.target_of(value.text)
@@ -94,9 +112,9 @@ class Conditions:
             ids = {target}
             if kind == "Patient" or (not kind and key.endswith(".patient")):
                 ids = self.family(ids)
-            one = REFERENCE.c.target_id.in_(ids)
-            alternatives.append(and_(one, REFERENCE.c.target_type == kind) if kind else one)
-        return select(REFERENCE.c.number).where(REFERENCE.c.param == key, or_(*alternatives))
+            one = Part(f"target_id IN ({marks(len(ids))})", tuple(ids))
+            alternatives.append(all_of([one, Part("target_type = ?", (kind,))]) if kind else one)
+        return any_of(alternatives)
 
     def family(self, patient_ids: Iterable[str]) -> set[str]:
         """Return these patients with everybody who was merged into them and into whom they were merged."""
@@ -110,64 +128,67 @@ class Conditions:
         return family
 
     def _merged_with(self, ids: set[str]) -> set[str]:
-        link = select(RESOURCE.c.id, REFERENCE.c.target_id).join(
-            REFERENCE, REFERENCE.c.number == RESOURCE.c.number
-        ).where(REFERENCE.c.param == "Patient.replaced-by")  # fmt: skip
-        survivors = link.where(RESOURCE.c.type == "Patient", RESOURCE.c.id.in_(ids))
-        replaced = link.where(REFERENCE.c.target_id.in_(ids))
-        return {
-            name for statement in (survivors, replaced) for row in self._connection.execute(statement) for name in row
-        }
+        places = marks(len(ids))
+        link = (
+            "SELECT l.id, i.target_id FROM resource l JOIN reference_index i ON i.number = l.number WHERE i.param = ?"
+        )
+        survivors = self._driver.rows(
+            f"{link} AND l.type = ? AND l.id IN ({places})", ("Patient.replaced-by", "Patient", *ids)
+        )
+        replaced = self._driver.rows(f"{link} AND i.target_id IN ({places})", ("Patient.replaced-by", *ids))
+        return {name for row in (*survivors, *replaced) for name in row}
 
 
-TABLES: dict[str, Table] = {
-    "token": TOKEN, "uri": TOKEN, "reference": REFERENCE, "date": DATE, "string": STRING, "quantity": NUMBER,
-    "number": NUMBER,
-}  # fmt: skip
+def _among(row: str, table: str, key: str, condition: Part, word: str = "IN") -> Part:
+    """Return that a row's number is among those whose values under a key meet a condition."""
+    return Part(
+        f"{row}.number {word} (SELECT number FROM {table} WHERE param = ? AND {condition.text})",  # noqa: S608
+        (key, *condition.values),
+    )
 
 
-def _tokens(key: str, values: Sequence[Value]) -> Select[Any]:
+def _tokens(values: Sequence[Value]) -> Part:
     alternatives = []
     for value in values:
-        parts: list[ColumnElement[bool]] = [] if value.any_code else [TOKEN.c.code == value.text]
+        parts = [] if value.any_code else [Part("code = ?", (value.text,))]
         if value.system is not None:
-            parts.append(TOKEN.c.system == value.system)
-        alternatives.append(and_(true(), *parts))
-    return select(TOKEN.c.number).where(TOKEN.c.param == key, or_(*alternatives))
+            parts.append(Part("system = ?", (value.system,)))
+        alternatives.append(all_of(parts) if parts else Part("1 = 1"))
+    return any_of(alternatives)
 
 
-def _dates(key: str, value: Value) -> Select[Any]:
-    low, high = DATE.c.low, DATE.c.high
-    return select(DATE.c.number).where(DATE.c.param == key, _compared(low, high, value.prefix, *value.span))
+def _span(value: Value) -> Part:
+    return _compared("low", "high", value.prefix, *value.span)
 
 
-def _numbers(key: str, value: Value) -> Select[Any]:
-    number = NUMBER.c.value
+def _number(value: Value) -> Part:
     low, exact, high = value.number
-    comparison: dict[str, ColumnElement[bool]] = {
-        "eq": and_(number >= low, number < high), "ne": or_(number < low, number >= high), "gt": number > exact,
-        "sa": number > exact, "lt": number < exact, "eb": number < exact, "ge": number >= exact, "le": number <= exact,
+    comparison = {
+        "eq": Part("(value >= ? AND value < ?)", (low, high)), "ne": Part("(value < ? OR value >= ?)", (low, high)),
+        "gt": Part("value > ?", (exact,)), "sa": Part("value > ?", (exact,)), "lt": Part("value < ?", (exact,)),
+        "eb": Part("value < ?", (exact,)), "ge": Part("value >= ?", (exact,)), "le": Part("value <= ?", (exact,)),
     }  # fmt: skip
-    parts = [NUMBER.c.param == key, comparison[value.prefix]]
+    parts = [comparison[value.prefix]]
     if value.text:
-        parts.append(NUMBER.c.code == value.text)
+        parts.append(Part("code = ?", (value.text,)))
     if value.system is not None:
-        parts.append(NUMBER.c.system == value.system)
-    return select(NUMBER.c.number).where(*parts)
+        parts.append(Part("system = ?", (value.system,)))
+    return all_of(parts)
 
 
-def _compared(low: Any, high: Any, prefix: str, first: int, last: int) -> ColumnElement[bool]:
+def _compared(low: str, high: str, prefix: str, first: int, last: int) -> Part:
     """Compare a stored span of time with the asked one, both half open (FHIR R4, 3.1.1.4.5: prefixes)."""
-    comparison: dict[str, ColumnElement[bool]] = {
-        "eq": and_(low >= first, high <= last), "ne": or_(low < first, high > last), "gt": high > last, "lt": low < first,
-        "ge": high > first, "le": low < last, "sa": low >= last, "eb": high <= first,
+    comparison = {
+        "eq": Part(f"({low} >= ? AND {high} <= ?)", (first, last)), "ne": Part(f"({low} < ? OR {high} > ?)", (first, last)),
+        "gt": Part(f"{high} > ?", (last,)), "lt": Part(f"{low} < ?", (first,)), "ge": Part(f"{high} > ?", (first,)),
+        "le": Part(f"{low} < ?", (last,)), "sa": Part(f"{low} >= ?", (last,)), "eb": Part(f"{high} <= ?", (first,)),
     }  # fmt: skip
     return comparison[prefix]
 
 
-def _strings(key: str, value: Value, modifier: str) -> Select[Any]:
-    text = STRING.c.text
+def _string(value: Value, modifier: str) -> Part:
+    if modifier == "contains":
+        plain = value.text.replace("/", "//").replace("%", "/%").replace("_", "/_")
+        return Part("text LIKE ? ESCAPE '/'", (f"%{plain}%",))
     # A range, unlike LIKE, can use the index on both databases.
-    begins = and_(text >= value.text, text < value.text + "\U0010ffff")
-    condition = text.contains(value.text, autoescape=True) if modifier == "contains" else begins
-    return select(STRING.c.number).where(STRING.c.param == key, condition)
+    return Part("(text >= ? AND text < ?)", (value.text, value.text + "\U0010ffff"))

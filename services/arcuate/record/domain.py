@@ -110,11 +110,14 @@ def resolved(value: Any, references: Mapping[str, str]) -> Any:
 
 def references_in(value: Any) -> list[str]:
     """Return the texts of all literal references in a resource."""
-    if isinstance(value, dict):
-        found = [value["reference"]] if isinstance(value.get("reference"), str) else []
-        return found + [
-            text for inner in value.values() if isinstance(inner, dict | list) for text in references_in(inner)
-        ]
-    if isinstance(value, list):
-        return [text for inner in value for text in references_in(inner)]
-    return []
+    found: list[str] = []
+    left = [value]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            if isinstance(node.get("reference"), str):
+                found.append(node["reference"])
+            left += [inner for inner in node.values() if isinstance(inner, dict | list)]
+        elif isinstance(node, list):
+            left += [inner for inner in node if isinstance(inner, dict | list)]
+    return found

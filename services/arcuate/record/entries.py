@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from sqlalchemy import Connection
-
 from arcuate.kernel.errors import Gone, Json, NotFound, NotSupported
 from arcuate.kernel.fhir import strict
 from arcuate.record import store
 from arcuate.record.answers import searchset
 from arcuate.record.domain import etag
+from arcuate.record.driver import Driver
 from arcuate.record.indexing import Indexer
 from arcuate.record.limits import limited
 from arcuate.record.query import Reader
@@ -37,7 +36,7 @@ class Getter:
         limit_s: Seconds that a search may take.
     """
 
-    connection: Connection
+    driver: Driver
     indexer: Indexer
     reader: Reader
     base: str
@@ -64,15 +63,15 @@ class Getter:
 
     def _search(self, resource_type: str, query: str) -> Got:
         asked = self.reader.read(resource_type, parse_qsl(query, keep_blank_values=True))
-        searcher = Searcher(self.connection, self.indexer)
-        with limited(self.connection, self.limit_s):
+        searcher = Searcher(self.driver, self.indexer)
+        with limited(self.driver, self.limit_s):
             found = searcher.found(asked)
         body = searchset(self.base, [], found, asked)
         touched = [(hit.resource_type, hit.id, hit.patient) for hit in [*found.matches, *found.included]]
         return Got({"resource": strict.loads(body), "response": {"status": "200 OK"}}, "search-type", touched)
 
     def _read(self, resource_type: str, logical_id: str, if_none_match: str | None, where: str) -> Got:
-        stored = store.current(self.connection, resource_type, logical_id)
+        stored = store.current(self.driver, resource_type, logical_id)
         if stored is None:
             raise NotFound(f"There is no {resource_type} here", where=where)
         if stored.body is None:
@@ -84,10 +83,10 @@ class Getter:
 
     def _version(self, resource_type: str, logical_id: str, number: str, where: str) -> Got:
         asked = int(number) if number.isdecimal() and len(number) < 10 else 0
-        found = store.version(self.connection, resource_type, logical_id, asked)
+        found = store.version(self.driver, resource_type, logical_id, asked)
         if found is None or found.body is None:
             raise NotFound(f"There is no such version of this {resource_type}", where=where)
-        stored = store.current(self.connection, resource_type, logical_id)
+        stored = store.current(self.driver, resource_type, logical_id)
         return Got(
             _found(found.body, found.version),
             "vread",

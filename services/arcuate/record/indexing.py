@@ -4,7 +4,7 @@ import calendar
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -23,6 +23,10 @@ _LONGEST_TOKEN = 200
 _LONGEST_STRING = 200
 _DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d:\d\d)?)?)?)?\Z")
 _RELATIVE = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]+)?\Z")
+_NO_WORD = re.compile(r"[^\w]+")
+_PARTS = (
+    "text", "family", "given", "prefix", "suffix", "line", "city", "district", "state", "postalCode", "country",
+)  # fmt: skip
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -192,8 +196,12 @@ def short(text: str) -> str:
 
 def normalized(text: str) -> str:
     """Return a text as string searches compare it: without case, accents and punctuation (FHIR R4, 3.1.1.4.4)."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
-    return " ".join(re.sub(r"[^\w]+", " ", plain).split())[:_LONGEST_STRING]
+    plain = text.lower()
+    if not text.isascii():
+        plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    if not plain.isalnum():
+        plain = " ".join(_NO_WORD.sub(" ", plain).split())
+    return plain[:_LONGEST_STRING]
 
 
 def _tokens(value: Any) -> Iterator[tuple[str, str]]:
@@ -212,28 +220,14 @@ def _tokens(value: Any) -> Iterator[tuple[str, str]]:
                 yield short(str(value.get("system", ""))), short(code)
 
 
-def _strings(value: Any) -> Iterator[str]:
-    """Yield a string, or each part of a HumanName or Address."""
+def _strings(value: Any) -> Sequence[str]:
+    """Return a string, or each part of a HumanName or Address."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name in (
-            "text",
-            "family",
-            "given",
-            "prefix",
-            "suffix",
-            "line",
-            "city",
-            "district",
-            "state",
-            "postalCode",
-            "country",
-        ):
-            parts = value.get(name)
-            for part in parts if isinstance(parts, list) else [parts]:
-                if isinstance(part, str):
-                    yield part
+        return (value,)
+    if not isinstance(value, dict):
+        return ()
+    parts = [value[name] for name in _PARTS if name in value]
+    return [one for part in parts for one in (part if isinstance(part, list) else (part,)) if isinstance(one, str)]
 
 
 def _numbers(value: Any) -> Iterator[tuple[float, str, str]]:

@@ -8,6 +8,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +30,11 @@ class Step:
     where: tuple[str, str] | None = None
     target: str = ""
 
+    @cached_property
+    def plain(self) -> bool:
+        """Say whether it is an element and nothing else."""
+        return bool(self.element) and not (self.choice or self.where or self.target)
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -47,7 +53,7 @@ class Parameter:
     official: bool
     branches: tuple[tuple[Step, ...], ...]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Return the name of its index rows."""
         return f"{self.resource_type}.{self.name}"
@@ -92,7 +98,8 @@ class Parameters:
         resource_type = resource["resourceType"]
         for name, value in resource.items():
             for parameter, steps in self.by_element.get(f"{resource_type}.{name}", ()):
-                for found in _follow(list(_opened(value)), steps[1:]):
+                nodes = value if isinstance(value, list) else [value]
+                for found in _follow(nodes, steps[1:]) if len(steps) > 1 else nodes:
                     yield parameter, found
         for parameter, steps in self.by_choice.get(resource_type, ()):
             for found in _follow([resource], steps):
@@ -156,7 +163,11 @@ def _steps(branch: str, path: str) -> tuple[Step, ...]:
 
 def _follow(found: list[Any], steps: Sequence[Step]) -> list[Any]:
     for step in steps:
-        found = [value for node in found for value in _take(node, step)]
+        if step.plain:  # most are: the others take a function call for each node
+            values = [node[step.element] for node in found if isinstance(node, dict) and step.element in node]
+            found = [one for value in values for one in (value if isinstance(value, list) else (value,))]
+        else:
+            found = [value for node in found for value in _take(node, step)]
         if not found:
             break
     return found
@@ -174,16 +185,7 @@ def _take(node: Any, step: Step) -> Iterator[Any]:
             or node.get("type") == step.target
         ):
             yield node
-    elif step.choice:
+    else:
         for name, value in node.items():
             if name.startswith(step.element) and name[len(step.element) :][:1].isupper():
-                yield from _opened(value)
-    elif step.element in node:
-        yield from _opened(node[step.element])
-
-
-def _opened(value: Any) -> Iterator[Any]:
-    if isinstance(value, list):
-        yield from value
-    else:
-        yield value
+                yield from value if isinstance(value, list) else (value,)

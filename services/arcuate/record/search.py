@@ -2,23 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, or_, select
-
-from arcuate.record.conditions import MANY, TABLES, Conditions
+from arcuate.record.conditions import MANY, TABLES, Conditions, Part, all_of, any_of
 from arcuate.record.domain import Stored
+from arcuate.record.driver import Driver
 from arcuate.record.indexing import Indexer
 from arcuate.record.query import Include, Search, Sort
-from arcuate.record.store import CURRENT
-from arcuate.record.tables import DATE, NUMBER, REFERENCE, RESOURCE, STRING, TOKEN, VERSION
+from arcuate.record.store import STORED, last_seq, marks
 
 _LOWEST = -(2**63)
 _STEPS = 4  # of :iterate
 
+_SHOWN = "r.number, r.type, r.id, r.version, r.patient, v.body"
+_FROM = "FROM resource r JOIN version v ON v.seq = r.seq"
+_BY_IDENTITY = (
+    " JOIN token_index i ON i.number = r.number WHERE i.param = ? AND i.code = ? AND i.system = ? AND r.deleted = ? "
+    "ORDER BY r.number LIMIT ?"
+)
+_STORED_BY_IDENTITY = STORED + _BY_IDENTITY
+_PAGE_BY_IDENTITY = f"SELECT {_SHOWN} {_FROM}{_BY_IDENTITY}"
 
-@dataclass(frozen=True)
-class Hit:
+
+class Hit(NamedTuple):
     """A stored resource that a search found; `keys` are its sort values."""
 
     number: int
@@ -52,23 +58,23 @@ class Page:
 class Searcher:
     """Runs searches in a transaction."""
 
-    def __init__(self, connection: Connection, indexer: Indexer) -> None:
-        self._connection = connection
-        self._conditions = Conditions(connection, indexer)
+    def __init__(self, driver: Driver, indexer: Indexer) -> None:
+        self._driver = driver
+        self._conditions = Conditions(driver, indexer)
 
     def matching(self, search: Search, limit: int) -> list[Stored]:
         """Return at most so many matches."""
         identity = _identity(search)
         if identity is not None:
-            rows = self._connection.execute(_BY_IDENTITY, {**identity, "most": limit})
-        else:
-            rows = self._connection.execute(CURRENT.where(self._conditions.of(search)).limit(limit))
+            return [Stored(*row) for row in self._driver.rows(_STORED_BY_IDENTITY, (*identity, False, limit))]
+        condition = self._conditions.of(search)
+        rows = self._driver.rows(f"{STORED} WHERE {condition.text} LIMIT ?", (*condition.values, limit))
         return [Stored(*row) for row in rows]
 
     def count(self, search: Search) -> int:
         """Return how many match."""
-        statement = select(func.count()).select_from(RESOURCE).where(self._conditions.of(search))
-        return int(self._connection.execute(statement).scalar_one())
+        condition = self._conditions.of(search)
+        return int(self._driver.rows(f"SELECT count(*) FROM resource r WHERE {condition.text}", condition.values)[0][0])  # noqa: S608
 
     def found(self, search: Search, position: Position | None = None) -> Page:
         """Return one page, or the number alone where no more was asked."""
@@ -83,7 +89,7 @@ class Searcher:
         following = None
         if more:
             # Rows that are created from here on have higher numbers, and later pages leave them out.
-            newest = position.newest if position else self._newest()
+            newest = position.newest if position else last_seq(self._driver)
             following = Position(matches[-1].keys, matches[-1].number, newest)
         total = len(matches) if not more and position is None else self.count(search) if search.total else None
         return Page(matches, self._included(search.includes, matches), following, total)
@@ -91,19 +97,21 @@ class Searcher:
     def _found(self, search: Search, position: Position | None) -> list[Hit]:
         identity = _identity(search) if position is None and not search.sorts else None
         if identity is not None:
-            return [
-                _hit(row) for row in self._connection.execute(_PAGE_BY_IDENTITY, {**identity, "most": search.count + 1})
-            ]
+            return self._hits(Part(_PAGE_BY_IDENTITY, (*identity, False, search.count + 1)))
         keys = [_sort_key(sort) for sort in search.sorts]
-        statement = _selected(*keys).where(self._conditions.of(search))
+        conditions = [self._conditions.of(search)]
         if position is not None:
-            statement = statement.where(RESOURCE.c.number <= position.newest, _behind(keys, search.sorts, position))
-        order = [key.desc() if sort.descending else key.asc() for key, sort in zip(keys, search.sorts, strict=True)]
-        statement = statement.order_by(*order, RESOURCE.c.number.asc()).limit(search.count + 1)
-        return [_hit(row) for row in self._connection.execute(statement)]
+            conditions.append(Part("r.number <= ?", (position.newest,)))
+            conditions.append(_behind(keys, search.sorts, position))
+        where = all_of(conditions)
+        shown = "".join(f", {key.text} AS k{n}" for n, key in enumerate(keys))
+        order = "".join(f"k{n} {'DESC' if sort.descending else 'ASC'}, " for n, sort in enumerate(search.sorts))
+        statement = f"SELECT {_SHOWN}{shown} {_FROM} WHERE {where.text} ORDER BY {order}r.number LIMIT ?"
+        values = (value for key in keys for value in key.values)
+        return self._hits(Part(statement, (*values, *where.values, search.count + 1)))
 
-    def _newest(self) -> int:
-        return int(self._connection.execute(select(func.max(VERSION.c.seq))).scalar() or 0)
+    def _hits(self, statement: Part) -> list[Hit]:
+        return [Hit._make((*row[:6], row[6:])) for row in self._driver.rows(statement.text, statement.values)]
 
     def _included(self, includes: Sequence[Include], matches: Sequence[Hit]) -> list[Hit]:
         found: dict[int, Hit] = {}
@@ -128,39 +136,11 @@ class Searcher:
             groups = list(by_type.values())
         else:
             groups = [[hit for hit in hits if hit.resource_type == include.parameter.resource_type]]
-        return [
-            _hit(row)
-            for group in groups
-            if group
-            for row in self._connection.execute(_include(include, group).limit(MANY))
-        ]
+        return [hit for group in groups if group for hit in self._hits(_include(include, group))]
 
 
-def _selected(*keys: ColumnElement[Any]) -> Select[Any]:
-    return select(
-        RESOURCE.c.number, RESOURCE.c.type, RESOURCE.c.id, RESOURCE.c.version, RESOURCE.c.patient,
-        VERSION.c.body, *keys,
-    ).join(VERSION, VERSION.c.seq == RESOURCE.c.seq)  # fmt: skip
-
-
-def _by_identity(selected: Select[Any]) -> Select[Any]:
-    return (
-        selected.join(TOKEN, TOKEN.c.number == RESOURCE.c.number)
-        .where(
-            TOKEN.c.param == bindparam("param"), TOKEN.c.code == bindparam("code"), TOKEN.c.system == bindparam("system"),
-            RESOURCE.c.deleted.is_(False),
-        )
-        .order_by(RESOURCE.c.number)
-        .limit(bindparam("most"))
-    )  # fmt: skip
-
-
-_BY_IDENTITY = _by_identity(CURRENT)
-_PAGE_BY_IDENTITY = _by_identity(_selected())
-
-
-def _identity(search: Search) -> dict[str, str] | None:
-    """Return the parts of a search by one `system|value`, the question that doors ask most: its statement stands ready."""
+def _identity(search: Search) -> tuple[str, str, str] | None:
+    """Return key, code and system of a search by one `system|value`, the question that doors ask most: its statement stands ready."""
     if len(search.terms) != 1 or search.ids or search.updated or search.has:
         return None
     term = search.terms[0]
@@ -169,57 +149,50 @@ def _identity(search: Search) -> dict[str, str] | None:
     value = term.values[0]
     if value.any_code or value.system is None:
         return None
-    return {"param": term.parameter.key, "code": value.text, "system": value.system}
+    return term.parameter.key, value.text, value.system
 
 
-def _hit(row: Any) -> Hit:
-    return Hit(row.number, row.type, row.id, row.version, row.patient, row.body, tuple(row)[6:])
-
-
-def _include(include: Include, matches: Sequence[Hit]) -> Select[Any]:
-    key = include.parameter.key
+def _include(include: Include, matches: Sequence[Hit]) -> Part:
+    key, places = include.parameter.key, marks(len(matches))
     if include.reverse:
-        target_type = matches[0].resource_type
-        refers = select(REFERENCE.c.number).where(
-            REFERENCE.c.param == key, REFERENCE.c.target_type == target_type,
-            REFERENCE.c.target_id.in_([match.id for match in matches]),
-        )  # fmt: skip
-        return _selected().where(RESOURCE.c.number.in_(refers), RESOURCE.c.deleted.is_(False))
-    statement = _selected().join(
-        REFERENCE,
-        and_(REFERENCE.c.target_type == RESOURCE.c.type, REFERENCE.c.target_id == RESOURCE.c.id),
-    )
-    if include.target_type:
-        statement = statement.where(RESOURCE.c.type == include.target_type)
-    return statement.where(
-        REFERENCE.c.param == key, REFERENCE.c.number.in_([match.number for match in matches]),
-        RESOURCE.c.deleted.is_(False),
+        refers = f"SELECT number FROM reference_index WHERE param = ? AND target_type = ? AND target_id IN ({places})"  # noqa: S608
+        return Part(
+            f"SELECT {_SHOWN} {_FROM} WHERE r.deleted = ? AND r.number IN ({refers}) LIMIT ?",
+            (False, key, matches[0].resource_type, *(match.id for match in matches), MANY),
+        )
+    joined = f"{_FROM} JOIN reference_index i ON i.target_type = r.type AND i.target_id = r.id"
+    restricted = " AND r.type = ?" if include.target_type else ""
+    return Part(
+        f"SELECT {_SHOWN} {joined} WHERE i.param = ? AND i.number IN ({places}) AND r.deleted = ?{restricted} LIMIT ?",
+        (
+            key, *(match.number for match in matches), False, *((include.target_type,) if include.target_type else ()), MANY,
+        ),
     )  # fmt: skip
 
 
-def _sort_key(sort: Sort) -> ColumnElement[Any]:
+_COLUMNS = {
+    "token_index": "code", "reference_index": "target_id", "date_index": "low", "string_index": "text", "number_index": "value",
+}  # fmt: skip
+
+
+def _sort_key(sort: Sort) -> Part:
     """Return what a sort compares; a resource without a value stands first in ascending order."""
     if sort.parameter is None:
-        return RESOURCE.c.id if sort.name == "_id" else RESOURCE.c.updated
+        return Part("r.id" if sort.name == "_id" else "r.updated")
     table = TABLES[sort.parameter.kind]
-    column: Any = {TOKEN: TOKEN.c.code, REFERENCE: REFERENCE.c.target_id, DATE: DATE.c.low, STRING: STRING.c.text,
-                   NUMBER: NUMBER.c.value}[table]  # fmt: skip
-    pick = func.max if sort.descending else func.min
-    value = (
-        select(pick(column))
-        .where(table.c.number == RESOURCE.c.number, table.c.param == sort.parameter.key)
-        .correlate(RESOURCE)
-        .scalar_subquery()
-    )
-    return func.coalesce(value, _LOWEST if table in (DATE, NUMBER) else "")
+    pick = "max" if sort.descending else "min"
+    value = f"SELECT {pick}({_COLUMNS[table]}) FROM {table} i WHERE i.number = r.number AND i.param = ?"  # noqa: S608
+    lowest = _LOWEST if table in ("date_index", "number_index") else ""
+    return Part(f"coalesce(({value}), ?)", (sort.parameter.key, lowest))
 
 
-def _behind(keys: Sequence[ColumnElement[Any]], sorts: Sequence[Sort], position: Position) -> ColumnElement[bool]:
+def _behind(keys: Sequence[Part], sorts: Sequence[Sort], position: Position) -> Part:
     """Return the condition for rows after a position: later in the first key, or equal there and later in the next."""
-    alternatives: list[ColumnElement[bool]] = []
-    equal: list[ColumnElement[bool]] = []
+    alternatives: list[Part] = []
+    equal: list[Part] = []
     for key, sort, value in zip(keys, sorts, position.keys, strict=True):
-        alternatives.append(and_(*equal, key < value if sort.descending else key > value))
-        equal.append(key == value)
-    alternatives.append(and_(*equal, RESOURCE.c.number > position.number))
-    return or_(*alternatives)
+        later = Part(f"{key.text} {'<' if sort.descending else '>'} ?", (*key.values, value))
+        alternatives.append(all_of([*equal, later]))
+        equal.append(Part(f"{key.text} = ?", (*key.values, value)))
+    alternatives.append(all_of([*equal, Part("r.number > ?", (position.number,))]))
+    return any_of(alternatives)

@@ -5,9 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session
 
 from arcuate.kernel.auth import Principal
 from arcuate.kernel.clock import Clock
@@ -18,6 +16,7 @@ from arcuate.record import store, transactions
 from arcuate.record.audit.trail import Entry, Trail
 from arcuate.record.changes import OwnRules, Writer, source_uri
 from arcuate.record.domain import Stored, instant
+from arcuate.record.driver import Driver, Readers
 from arcuate.record.entries import Getter
 from arcuate.record.feed import News
 from arcuate.record.indexing import Indexer, micros_of
@@ -28,6 +27,7 @@ from arcuate.record.query import Pairs, Reader, Search
 from arcuate.record.requests import Outcome, Request, Terms, check_resource
 from arcuate.record.search import Page, Position, Searcher
 from arcuate.record.settings import RecordSettings
+from arcuate.record.writing import Writes
 
 T = TypeVar("T")
 
@@ -40,12 +40,15 @@ class Record:
     """Everything that the use cases need.
 
     Attributes:
+        readers, writes: The ways to the database for what is asked and written most.
         trail: The audit trail.
         news: Wakes readers of the feed.
         own_rules: What the record itself asks of a type beyond FHIR.
     """
 
     database: Database
+    readers: Readers
+    writes: Writes
     clock: Clock
     settings: RecordSettings
     parameters: Parameters
@@ -63,12 +66,10 @@ async def read(record: Record, principal: Principal, resource_type: str, logical
         NotFound: There is none; Gone when it was deleted.
     """
 
-    def find(session: Session) -> Stored | None:
-        return store.current(session.connection(), resource_type, logical_id)
+    def find(driver: Driver) -> Stored | None:
+        return store.current(driver, resource_type, logical_id)
 
-    # By key on SQLite: a thread would cost more than the question, and readers of a WAL wait for nobody.
-    quick = record.database.is_sqlite
-    stored = record.database.read_sync(find) if quick else await record.database.read(find)
+    stored = await record.readers.by_key(find)
     if stored is None:
         raise _absent(resource_type)
     await noted(record, principal, "read", [(resource_type, logical_id, stored.patient)])
@@ -86,12 +87,11 @@ async def vread(
         NotFound: There is none; Gone when this version is its deletion.
     """
 
-    def find(session: Session) -> tuple[store.Version | None, str | None]:
-        connection = session.connection()
-        stored = store.current(connection, resource_type, logical_id)
-        return store.version(connection, resource_type, logical_id, version), stored.patient if stored else None
+    def find(driver: Driver) -> tuple[store.Version | None, str | None]:
+        stored = store.current(driver, resource_type, logical_id)
+        return store.version(driver, resource_type, logical_id, version), stored.patient if stored else None
 
-    found, patient = await record.database.read(find)
+    found, patient = await record.readers.read(find)
     if found is None:
         raise _absent(f"version {version} of this {resource_type}")
     await noted(record, principal, "vread", [(resource_type, logical_id, patient)])
@@ -115,12 +115,11 @@ async def search(
 async def page(record: Record, principal: Principal, asked: Search, position: Position | None) -> Page:
     """Return one page of a search."""
 
-    def find(session: Session) -> Page:
-        connection = session.connection()
-        with limited(connection, record.settings.search_limit_s):
-            return Searcher(connection, record.indexer).found(asked, position)
+    def find(driver: Driver) -> Page:
+        with limited(driver, record.settings.search_limit_s):
+            return Searcher(driver, record.indexer).found(asked, position)
 
-    found = await record.database.read(find)
+    found = await record.readers.read(find)
     hits = found.matches + found.included
     names = ",".join(sorted({name for name, _ in asked.pairs}))
     await noted(record, principal, "search-type", [(h.resource_type, h.id, h.patient) for h in hits], names)
@@ -139,14 +138,13 @@ async def history(
     versions: list[store.Version] = []
     patient: str | None = None
 
-    def find(session: Session) -> tuple[list[store.Version], str | None]:
-        connection = session.connection()
-        stored = store.current(connection, part.types[0], part.logical_id) if part.logical_id else None
-        return store.history(connection, part), stored.patient if stored else None
+    def find(driver: Driver) -> tuple[list[store.Version], str | None]:
+        stored = store.current(driver, part.types[0], part.logical_id) if part.logical_id else None
+        return store.history(driver, part), stored.patient if stored else None
 
     async def look() -> bool:
         nonlocal patient
-        versions[:], patient = await record.database.read(find)
+        versions[:], patient = await record.readers.read(find)
         return bool(versions)
 
     if wait_s > 0:
@@ -169,7 +167,7 @@ async def history(
 
 async def newest(record: Record) -> int:
     """Return the newest feed number."""
-    return await record.database.read(lambda session: store.last_seq(session.connection()))
+    return await record.readers.by_key(store.last_seq)
 
 
 async def change(record: Record, principal: Principal, request: Request, *, checked: bool = False) -> Outcome:
@@ -189,11 +187,10 @@ async def change(record: Record, principal: Principal, request: Request, *, chec
         if not checked and request.method != "PATCH":  # what a patch makes is judged when it is known
             check_resource(request, request.resource_type, by_package=not principal.is_room)
 
-    def write(session: Session) -> Outcome:
-        connection = session.connection()
-        store.lock(connection)
+    def write(driver: Driver) -> Outcome:
+        store.lock(driver)
         # The clock is read under the lock, so that `lastUpdated` and the feed have one order.
-        writer = _writer(record, connection, Terms(record.clock.now(), None, not principal.is_room))
+        writer = _writer(record, driver, Terms(record.clock.now(), None, not principal.is_room))
         (outcome,) = writer.apply([request])
         writer.flush()
         return outcome
@@ -217,8 +214,8 @@ async def transaction(record: Record, principal: Principal, bundle: Json, base: 
     identifier = bundle.get("identifier")
     source = source_uri(identifier) if isinstance(identifier, dict) and "value" in identifier else None
 
-    def write(session: Session) -> tuple[list[tuple[str, str, str | None]], bytes]:
-        return _apply_bundle(record, session.connection(), principal, bundle, requests, source, base)
+    def write(driver: Driver) -> tuple[list[tuple[str, str, str | None]], bytes]:
+        return _apply_bundle(record, driver, principal, bundle, requests, source, base)
 
     touched, answer = await _written(record, principal, "transaction", "Bundle", write)
     await noted(record, principal, "transaction", touched, written=True)
@@ -242,18 +239,18 @@ async def _requests(record: Record, principal: Principal, bundle: Json) -> list[
 
 def _apply_bundle(
     record: Record,
-    connection: Connection,
+    driver: Driver,
     principal: Principal,
     bundle: Json,
     requests: Sequence[Request],
     source: str | None,
     base: str,
 ) -> tuple[list[tuple[str, str, str | None]], bytes]:
-    store.lock(connection)
-    if source is not None and (first := store.answer(connection, source)) is not None:
+    store.lock(driver)
+    if source is not None and (first := store.answer(driver, source)) is not None:
         return [], first.encode()
     terms = Terms(record.clock.now(), source, not principal.is_room)
-    writer = _writer(record, connection, terms)
+    writer = _writer(record, driver, terms)
     # FHIR's order: deletions, creations, updates, then reads; the answer keeps the order of the request.
     changes = [n for n, request in enumerate(requests) if request.method != "GET"]
     order = sorted(changes, key=lambda n: ("DELETE", "POST", "PUT", "PATCH").index(requests[n].method))
@@ -262,7 +259,7 @@ def _apply_bundle(
     if said is not None:
         writer.add(said)
     writer.flush()
-    getter = Getter(connection, record.indexer, record.reader, base, record.settings.search_limit_s)
+    getter = Getter(driver, record.indexer, record.reader, base, record.settings.search_limit_s)
     got = {
         n: getter.get(request.url, request.if_match, f"{request.where}.request.url")
         for n, request in enumerate(requests)
@@ -271,22 +268,22 @@ def _apply_bundle(
     entries = [got[n].entry if n in got else transactions.answer_entry(outcomes[n]) for n in range(len(requests))]
     answer = strict.dumps(transactions.answer(entries))
     if source is not None:
-        store.keep_answer(connection, source, answer.decode(), micros_of(terms.now))
+        store.keep_answer(driver, source, answer.decode(), micros_of(terms.now))
     touched = [(o.resource_type, o.id, o.patient) for o in outcomes.values()]
     return [*touched, *(one for found in got.values() for one in found.touched)], answer
 
 
-def _writer(record: Record, connection: Connection, terms: Terms) -> Writer:
-    return Writer(connection, record.indexer, record.reader, terms, record.own_rules)
+def _writer(record: Record, driver: Driver, terms: Terms) -> Writer:
+    return Writer(driver, record.indexer, record.reader, terms, record.own_rules)
 
 
 async def _written(
-    record: Record, principal: Principal, kind: str, resource_type: str, write: Callable[[Session], T]
+    record: Record, principal: Principal, kind: str, resource_type: str, write: Callable[[Driver], T]
 ) -> T:
     """Run a write; a race that the database's constraints decided is run again and then sees what the winner wrote."""
     for attempt in range(1, _RACE_TRIES + 1):
         try:
-            result = await record.database.write(write)
+            result = await record.writes.run(write)
         except IntegrityError:
             if attempt == _RACE_TRIES:
                 raise Conflict("Others changed the same resources at the same moment", todo="Send it again.") from None

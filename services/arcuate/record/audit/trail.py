@@ -6,13 +6,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from json.encoder import encode_basestring, encode_basestring_ascii
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, func, select
 
 from arcuate.kernel.db import Database
 from arcuate.kernel.errors import StorageFault
 from arcuate.record.audit.tables import ENTRY, TARGET
+from arcuate.record.driver import driver_of
 
 FIRST_HASH = "0" * 64
 
@@ -22,8 +24,7 @@ _COLLECT_S = 0.05
 _MOST_TARGETS = 1000
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One action on patient data.
 
     Attributes:
@@ -148,41 +149,47 @@ class Trail:
 
 def append(connection: Connection, entries: Sequence[Entry]) -> None:
     """Append entries to the chain."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))"), {"key": _LOCK})
-    last = connection.execute(select(ENTRY.c.number, ENTRY.c.hash).order_by(ENTRY.c.number.desc()).limit(1)).first()
-    number, previous = (last.number, last.hash) if last else (0, FIRST_HASH)
-    rows: list[dict[str, Any]] = []
-    touched: list[dict[str, Any]] = []
+    driver = driver_of(connection)
+    if not driver.sqlite:
+        driver.rows("SELECT pg_advisory_xact_lock(?, hashtext(current_schema()))", (_LOCK,))
+    last = driver.rows("SELECT number, hash FROM entry ORDER BY number DESC LIMIT 1")
+    number, previous = last[0] if last else (0, FIRST_HASH)
+    rows: list[tuple[Any, ...]] = []
+    touched: list[tuple[str, int]] = []
     for entry in entries:
         number += 1
-        row = _row(number, entry)
-        previous = row["hash"] = chain(previous, row)
-        rows.append(row)
-        named = set(entry.targets[:_MOST_TARGETS]) | {f"Patient/{patient}" for patient in entry.patients}
-        touched.extend({"reference": reference, "number": number} for reference in named)
-    connection.execute(insert(ENTRY), rows)
+        said = _said(entry)
+        previous = chain(previous, number, said)
+        rows.append((number, *said, previous))
+        named = {*entry.targets[:_MOST_TARGETS], *[f"Patient/{patient}" for patient in entry.patients]}
+        touched += [(reference, number) for reference in named]
+    driver.many(_APPEND, rows)
     if touched:
-        connection.execute(insert(TARGET), touched)
+        driver.many("INSERT INTO target (reference, number) VALUES (?, ?)", touched)
 
 
-def chain(previous: str, row: dict[str, Any]) -> str:
-    """Return the hash of a row that follows a hash."""
-    said = json.dumps([row[name] for name in _HASHED], ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(f"{previous}\n{said}".encode()).hexdigest()
+_HASHED = ("at", "interaction", "outcome", "client", "person", "name", "detail", "targets")
+_APPEND = f"INSERT INTO entry (number, {', '.join(_HASHED)}, hash) VALUES ({', '.join('?' * (len(_HASHED) + 2))})"  # noqa: S608
+
+Said = tuple[int, str, str, str, str, str, str, str]
+"""The columns of `_HASHED`."""
 
 
-_HASHED = ("number", "at", "interaction", "outcome", "client", "person", "name", "detail", "targets")
+def chain(previous: str, number: int, said: Said) -> str:
+    """Return the hash of a row that follows a hash: of that one, a line feed, and the row's columns as a compact JSON array."""
+    at, *texts = said
+    row = f"{previous}\n[{number},{at},{','.join(map(encode_basestring, texts))}]"
+    return hashlib.sha256(row.encode()).hexdigest()
 
 
 def first_broken(connection: Connection) -> int | None:
     """Return the number of the first entry that is not as it was written, or whose predecessor is missing; None if all are."""
     previous, expected = FIRST_HASH, 1
     for row in connection.execute(select(ENTRY).order_by(ENTRY.c.number).execution_options(yield_per=1000)):
-        values = dict(row._mapping)
-        if values["number"] != expected or values["hash"] != chain(previous, values):
+        said: Any = tuple(row._mapping[name] for name in _HASHED)
+        if row.number != expected or row.hash != chain(previous, row.number, said):
             return expected
-        previous, expected = values["hash"], expected + 1
+        previous, expected = row.hash, expected + 1
     return None
 
 
@@ -216,12 +223,9 @@ def get(connection: Connection, number: int) -> Kept | None:
     return _kept(row) if row else None
 
 
-def _row(number: int, entry: Entry) -> dict[str, Any]:
-    targets = json.dumps({"targets": entry.targets, "patients": entry.patients}, separators=(",", ":"))
-    return {
-        "number": number, "at": entry.at, "interaction": entry.interaction, "outcome": entry.outcome, "client": entry.client,
-        "person": entry.person, "name": entry.name, "detail": entry.detail, "targets": targets,
-    }  # fmt: skip
+def _said(entry: Entry) -> Said:
+    targets, patients = (",".join(map(encode_basestring_ascii, part)) for part in (entry.targets, entry.patients))
+    return (*entry[:7], f'{{"targets":[{targets}],"patients":[{patients}]}}')
 
 
 def _kept(row: Any) -> Kept:

@@ -21,6 +21,7 @@ from arcuate.record.bulk import snapshot
 from arcuate.record.bulk.snapshot import Export, Line
 from arcuate.record.conditions import Conditions
 from arcuate.record.domain import instant
+from arcuate.record.driver import driver_of
 from arcuate.record.indexing import datetime_of, interval_of, micros_of
 from arcuate.record.policy import LOADERS
 from arcuate.record.service import Record
@@ -49,7 +50,7 @@ class Exports:
 
         def write(session: Session) -> Export:
             connection = session.connection()
-            store.lock(connection)  # the instant and the feed number belong together
+            store.lock(driver_of(connection))  # the instant and the feed number belong together
             return snapshot.begin(connection, asked, self.record.clock.now(), self.kept_since())
 
         made = await self.record.database.write(write)
@@ -194,7 +195,9 @@ def _members(session: Session, record: Record, body: str) -> tuple[str, ...]:
         for member in group.get("member") or []
         if member.get("inactive") is not True
     ]
-    family = Conditions(session.connection(), record.indexer).family(name for kind, name in named if kind == "Patient")
+    family = Conditions(driver_of(session.connection()), record.indexer).family(
+        name for kind, name in named if kind == "Patient"
+    )
     return tuple(sorted(family)) or ("",)  # nobody is not everybody
 
 

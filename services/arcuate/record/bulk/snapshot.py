@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, in
 
 from arcuate.kernel.errors import NotFound
 from arcuate.record import store
+from arcuate.record.driver import driver_of
 from arcuate.record.indexing import micros_of
 from arcuate.record.tables import EXPORT, RESOURCE, VERSION
 
@@ -56,7 +57,7 @@ def begin(connection: Connection, asked: Export, now: datetime, kept_since: int)
         asked.id,
         asked.url,
         micros_of(now),
-        store.last_seq(connection),
+        store.last_seq(driver_of(connection)),
         asked.types,
         asked.since,
         asked.patients,

@@ -21,6 +21,7 @@ from arcuate.kernel.log import get_logger
 from arcuate.record import store
 from arcuate.record.changes import Writer
 from arcuate.record.domain import Stored
+from arcuate.record.driver import Driver, driver_of
 from arcuate.record.indexing import datetime_of, micros_of
 from arcuate.record.requests import Request, Terms
 from arcuate.record.search import Searcher
@@ -106,13 +107,13 @@ class Notifier:
 
     def _due(self, session: Session) -> list[str]:
         connection, now = session.connection(), self._now()
-        wanted = {one.id: one for one in states.resources(connection)}
+        wanted = {one.id: one for one in states.resources(driver_of(connection))}
         known = states.all_states(connection)
         found = [name for name, one in wanted.items() if name not in known or known[name].version != one.version]
         found += [name for name in known if name not in wanted]
         if not known:
             return found
-        newest = store.last_seq(connection)
+        newest = store.last_seq(driver_of(connection))
         found += [
             name for name, state in known.items() if name in wanted and self._has_work(state, wanted[name], newest, now)
         ]
@@ -148,8 +149,8 @@ class Notifier:
             state = await self.record.database.write(
                 lambda session: states.claim(session.connection(), subscription, now, until)
             )
-            resource = await self.record.database.read(
-                lambda session: store.current(session.connection(), "Subscription", subscription)
+            resource = await self.record.readers.by_key(
+                lambda driver: store.current(driver, "Subscription", subscription)
             )
             if state is None or resource is None or resource.body is None:
                 return
@@ -168,8 +169,8 @@ class Notifier:
 
     def _looked_at(self, connection: Connection, subscription: str) -> None:
         """Bring the row in step with the resource: a new or changed one begins, one that is gone is forgotten."""
-        store.lock(connection)
-        resource = store.current(connection, "Subscription", subscription)
+        store.lock(driver_of(connection))
+        resource = store.current(driver_of(connection), "Subscription", subscription)
         state = states.get(connection, subscription)
         if resource is None or resource.body is None:
             states.remove(connection, subscription)
@@ -179,7 +180,7 @@ class Notifier:
         status = str(strict.loads(resource.body.encode(), strict.HOUSE).get("status"))
         now = self._now()
         if state is None:
-            newest = store.last_seq(connection)
+            newest = store.last_seq(driver_of(connection))
             states.add(
                 connection, State(subscription, resource.version, status, newest, 0, 0, now, now, None, 0, None, 0, 0)
             )
@@ -225,7 +226,7 @@ class Notifier:
 
     async def _collected(self, state: State, wish: Wish) -> State:
         """Go along the feed from the cursor, number what fits, and keep it."""
-        seqs, cursor = await self.record.database.read(lambda session: self._fitting(session.connection(), state, wish))
+        seqs, cursor = await self.record.readers.read(lambda driver: self._fitting(driver, state, wish))
         if cursor == state.cursor:
             return state
         further = state.with_(cursor=cursor, events=state.events + len(seqs))
@@ -240,19 +241,19 @@ class Notifier:
             raise Refused("Another replica works on this Subscription now")
         return further
 
-    def _fitting(self, connection: Connection, state: State, wish: Wish) -> tuple[list[int], int]:
-        newest = store.last_seq(connection)
+    def _fitting(self, driver: Driver, state: State, wish: Wish) -> tuple[list[int], int]:
+        newest = store.last_seq(driver)
         part = store.HistoryPart(wish.topic.types, None, state.cursor, newest + 1, None, True, _LOOK)
-        versions = store.history(connection, part)
-        seqs = [version.seq for version in versions if self._fits(connection, version, wish)]
+        versions = store.history(driver, part)
+        seqs = [version.seq for version in versions if self._fits(driver, version, wish)]
         return seqs, versions[-1].seq if len(versions) == _LOOK else newest
 
-    def _fits(self, connection: Connection, version: Version, wish: Wish) -> bool:
+    def _fits(self, driver: Driver, version: Version, wish: Wish) -> bool:
         """Say whether an event passes the filters; they look at the resource as it stands now."""
         searches = wish.filters.get(version.resource_type)
         if not searches:
             return True
-        searcher = Searcher(connection, self.record.indexer)
+        searcher = Searcher(driver, self.record.indexer)
         return any(searcher.matching(replace(one, ids=(*one.ids, (version.id,))), 1) for one in searches)
 
     async def _post(self, wish: Wish, bundle: Json) -> str | None:
@@ -287,15 +288,16 @@ class Notifier:
 
         def write(session: Session) -> bool:
             connection = session.connection()
-            store.lock(connection)
-            current = store.current(connection, "Subscription", state.id)
+            driver = driver_of(connection)
+            store.lock(driver)
+            current = store.current(driver, "Subscription", state.id)
             if current is None or current.body is None or current.version != state.version:
                 return False  # somebody changed it meanwhile: that is looked at first
             resource = strict.loads(current.body.encode(), strict.HOUSE)
             told = {name: value for name, value in resource.items() if name != "error"}
             told |= {"status": status, **({"error": reason} if reason else {})}
             writer = Writer(
-                connection, self.record.indexer, self.record.reader, Terms(self.record.clock.now(), None, False)
+                driver, self.record.indexer, self.record.reader, Terms(self.record.clock.now(), None, False)
             )
             (outcome,) = writer.apply([Request("PUT", "Subscription", state.id, told)])
             due = self._now() if status == "active" else _NEVER

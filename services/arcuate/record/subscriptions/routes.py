@@ -9,6 +9,7 @@ from arcuate.kernel.fhir import strict
 from arcuate.kernel.web import allow, fhir_response, principal_of
 from arcuate.record import http as door
 from arcuate.record import service
+from arcuate.record.driver import driver_of
 from arcuate.record.policy import LOADERS
 from arcuate.record.service import Record
 from arcuate.record.subscriptions import state as states
@@ -27,7 +28,7 @@ def add_subscription_routes(app: FastAPI, record: Record) -> None:
         query = request.query_params
 
         def find(session: Session) -> list[Json]:
-            wanted = {one.id: one.body or "{}" for one in states.resources(session.connection())}
+            wanted = {one.id: one.body or "{}" for one in states.resources(driver_of(session.connection()))}
             if query.get("id"):
                 wanted = {name: body for name, body in wanted.items() if name in query["id"].split(",")}
             return [_status(session, base, name, body) for name, body in wanted.items()]

@@ -8,9 +8,10 @@ from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from arcuate.record import store
 from arcuate.record.domain import Stored
+from arcuate.record.driver import Driver
 from arcuate.record.store import Version
 from arcuate.record.subscriptions.notices import Event
-from arcuate.record.tables import RESOURCE, SUBSCRIPTION, SUBSCRIPTION_EVENT, VERSION
+from arcuate.record.tables import SUBSCRIPTION, SUBSCRIPTION_EVENT, VERSION
 
 _S, _E = SUBSCRIPTION.c, SUBSCRIPTION_EVENT.c
 _NAMES = tuple(column.name for column in SUBSCRIPTION.columns)
@@ -39,16 +40,10 @@ class State:
         return replace(self, **changes)
 
 
-def resources(connection: Connection) -> list[Stored]:
+def resources(driver: Driver) -> list[Stored]:
     """Return the Subscriptions as they stand."""
-    return [
-        Stored(*row)
-        for row in connection.execute(
-            store.CURRENT.where(RESOURCE.c.type == "Subscription", RESOURCE.c.deleted.is_(False)).order_by(
-                RESOURCE.c.number
-            )
-        )
-    ]
+    statement = f"{store.STORED} WHERE r.type = ? AND r.deleted = ? ORDER BY r.number"
+    return [Stored(*row) for row in driver.rows(statement, ("Subscription", False))]
 
 
 def all_states(connection: Connection) -> dict[str, State]:
