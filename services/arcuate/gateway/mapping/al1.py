@@ -1,7 +1,9 @@
-"""AL1, IAM and DG1 to AllergyIntolerance and Condition (segments/AL1__AllergyIntolerance.csv, IAM__..., DG1__Condition.csv).
+"""AL1, IAM, DG1 and PRB to AllergyIntolerance and Condition (segments/AL1__AllergyIntolerance.csv, IAM__..., DG1__Condition.csv).
 
-What a patient bears badly decides about contrast media. AL1 adds and changes, `""` in AL1-3 deletes what this assigner has said, and a
-message without AL1 says nothing. A statement is known again by IAM-7 or DG1-20, else by its code or its words.
+What a patient bears badly decides about contrast media, a problem about the question and the protocol. AL1 adds and changes, `""` in
+AL1-3 deletes what this assigner has said, and a message without AL1 says nothing. A statement is known again by IAM-7, DG1-20 or PRB-4,
+else by its code or its words. HL7 has no table for PRB (v2.5.1 chapter 12.4.2); it is read as DG1 is, with PRB-13, PRB-14, PRB-9 and
+PRB-7 for how sure it is, whether it still stands, since when it does not, and when it was written down.
 """
 
 from collections.abc import Sequence
@@ -25,9 +27,10 @@ ALLERGY, CONDITION = "AllergyIntolerance", "Condition"
 
 @dataclass(frozen=True)
 class _Layout:
-    """Field numbers of a segment; 0 where it has no such field."""
+    """Field numbers of a segment; 0 where it has no such field. Statements of one `space` are one list."""
 
     kind: str
+    space: str
     code: int
     text: int
     severity: int
@@ -35,12 +38,18 @@ class _Layout:
     onset: int
     action: int
     number: int
+    words: str
+    recorded: int = 0
+    ended: int = 0
+    sure: int = 0
+    stage: int = 0
 
 
 _LAYOUTS = {
-    "AL1": _Layout(ALLERGY, 3, 0, 4, 5, 6, 0, 0),
-    "IAM": _Layout(ALLERGY, 3, 0, 4, 5, 11, 6, 7),
-    "DG1": _Layout(CONDITION, 3, 4, 0, 0, 5, 21, 20),
+    "AL1": _Layout(ALLERGY, "allergy", 3, 0, 4, 5, 6, 0, 0, "allergies"),
+    "IAM": _Layout(ALLERGY, "allergy", 3, 0, 4, 5, 11, 6, 7, "allergies"),
+    "DG1": _Layout(CONDITION, "condition", 3, 4, 0, 0, 5, 21, 20, "diagnoses"),
+    "PRB": _Layout(CONDITION, "problem", 3, 0, 0, 0, 16, 1, 4, "problems", recorded=7, ended=9, sure=13, stage=14),
 }
 
 
@@ -52,11 +61,12 @@ def wanted(segments: Sequence[Segment]) -> list[str]:
 def apply(segments: Sequence[Segment], person: Person, sender: Sender, standing: Standing) -> Mapped:
     """Return what the segments say about the patient; a repeated statement changes nothing."""
     entries: dict[str, Entry | None] = {}
+    words: set[str] = set()
     for segment in segments:
         layout = _LAYOUTS.get(segment.id)
         if layout is None:
             continue
-        system = _system(layout.kind, person)
+        system = _system(layout.space, person)
         if segment[layout.code].null:
             mine = [
                 one
@@ -64,20 +74,19 @@ def apply(segments: Sequence[Segment], person: Person, sender: Sender, standing:
                 if any(t.startswith(f"{system}|") for t in tokens(one))
             ]
             entries |= {f"{layout.kind}/{one['id']}": bundle.delete(layout.kind, one["id"]) for one in mine}
+            words |= {layout.words} if mine else set()
             continue
         number = _number(segment, layout, system, person, sender)
         if number is not None:
             entries[number] = _entry(segment, layout, number, person, sender, standing)
-    found = [entry for entry in entries.values() if entry is not None]
-    words = {ALLERGY: "allergies", CONDITION: "diagnoses"}
-    return Mapped(found, sorted({words[entry.url.split("/")[0].split("?")[0]] for entry in found}))
+            words |= {layout.words} if entries[number] is not None else set()
+    return Mapped([entry for entry in entries.values() if entry is not None], sorted(words))
 
 
-def _system(kind: str, person: Person) -> str:
+def _system(space: str, person: Person) -> str:
     """Statements of one assigner of patient numbers are one list."""
     authority = person.number.split("|", 1)[0].rsplit(":", 1)[-1]
-    name = "allergy" if kind == ALLERGY else "condition"
-    return f"urn:arcuate:id:{name}:{quote(authority, safe='%')}"
+    return f"urn:arcuate:id:{space}:{quote(authority, safe='%')}"
 
 
 def _number(segment: Segment, layout: _Layout, system: str, person: Person, sender: Sender) -> str | None:
@@ -114,21 +123,49 @@ def _entry(
         made["onsetDateTime"] = onset.fhir
     if layout.kind == ALLERGY:
         _allergy(made, segment, layout)
+    if layout.stage:
+        _problem(made, segment, layout, sender)
     if not current:
         return bundle.create(made, {"identifier": token(made["identifier"][0])})
     return None if made == current else bundle.update(made, version_of(current))
 
 
 def _standing_of(made: Json, layout: _Layout, action: str) -> None:
-    """Active, or taken back: IAM-6 and DG1-21 `D` (table 0323, 0206)."""
+    """Active, or taken back: IAM-6 and DG1-21 `D` (table 0323, 0206), PRB-1 `DE` (table 0287)."""
     name = "allergyintolerance" if layout.kind == ALLERGY else "condition"
     verification = f"{_HL7}{name}-{'verification' if layout.kind == ALLERGY else 'ver-status'}"
-    if action == "D":
+    if action in ("D", "DE"):
         made.pop("clinicalStatus", None)
         made["verificationStatus"] = codes.concept(verification, "entered-in-error")
     else:
         made["clinicalStatus"] = codes.concept(f"{_HL7}{name}-clinical", "active")
         made.pop("verificationStatus", None)
+
+
+def _problem(made: Json, segment: Segment, layout: _Layout, sender: Sender) -> None:
+    """PRB: on the problem list, with whether it still stands, how sure it is, when it was written down and when it ended."""
+    made["category"] = [codes.concept(f"{_HL7}condition-category", "problem-list-item", "Problem List Item")]
+    if (
+        recorded := datatypes.ts(segment[layout.recorded].value, sender, f"{segment.id}-{layout.recorded}")
+    ) is not None:
+        made["recordedDate"] = recorded.fhir
+    if "clinicalStatus" not in made:  # taken back; an end needs a clinical status (con-4)
+        made.pop("abatementDateTime", None)
+        return
+    stage = terms.table("problem_stage").get(_word(segment, layout.stage), "active")
+    ended = datatypes.ts(segment[layout.ended].value, sender, f"{segment.id}-{layout.ended}")
+    if segment[layout.ended].null or (ended is None and stage == "active"):
+        made.pop("abatementDateTime", None)
+    elif ended is not None:
+        # What has an end is over (con-4).
+        made["abatementDateTime"], stage = ended.fhir, "resolved" if stage == "active" else stage
+    made["clinicalStatus"] = codes.concept(f"{_HL7}condition-clinical", stage)
+    if sure := terms.table("problem_certainty").get(_word(segment, layout.sure)):
+        made["verificationStatus"] = codes.concept(f"{_HL7}condition-ver-status", sure)
+
+
+def _word(segment: Segment, number: int) -> str:
+    return (segment[number].component(2) or segment[number].value).strip().casefold()
 
 
 def _allergy(made: Json, segment: Segment, layout: _Layout) -> None:

@@ -130,7 +130,7 @@ def needs(use: str, context: Context) -> Needs:
     for segment in message.all("PV1"):
         visit = pv1.number(segment, sender)
         found.add("Encounter", [token(visit)] if visit else [])
-    if use in ("registration", "order"):
+    if use in ("registration", "order", "problem"):
         found.of_patients += al1.wanted(_statements(message, use))
     if use == "unmerge":
         found.of_patients.append("ServiceRequest")
@@ -152,12 +152,9 @@ def needs(use: str, context: Context) -> Needs:
 
 
 def _statements(message: Message, use: str) -> list[Segment]:
-    """AL1, IAM and DG1 that speak of the patient: DG1 of an order is its indication."""
-    return [
-        segment
-        for segment in message
-        if segment.id in ("AL1", "IAM") or (segment.id == "DG1" and use == "registration")
-    ]
+    """AL1, IAM, PRB and DG1 that speak of the patient: DG1 of an order is its indication."""
+    spoken = {"registration": ("AL1", "IAM", "PRB", "DG1"), "problem": ("PRB",)}.get(use, ("AL1", "IAM", "PRB"))
+    return [segment for segment in message if segment.id in spoken]
 
 
 def _own(numbers: order.Numbers, use: str, sender: Sender) -> list[str]:
@@ -178,6 +175,8 @@ def apply(use: str, context: Context, standing: Standing) -> tuple[Mapped, list[
     match use:
         case "registration":
             return _registration(context, standing), []
+        case "problem":
+            return _problems(context, standing), []
         case "merge":
             pairs = mrg.pairs(context.message)
             merged = [mrg.apply(*pair, context.profile, context.sender, standing, context.received) for pair in pairs]
@@ -229,6 +228,17 @@ def _registration(context: Context, standing: Standing) -> Mapped:
         parts.append(pv1.change(group.first("PV1"), who, context.sender, standing, status, context.at))
     parts.append(al1.apply(_statements(context.message, "registration"), who, context.sender, standing))
     return _together(parts)
+
+
+def _problems(context: Context, standing: Standing) -> Mapped:
+    """PPR: problems of a patient; who they are is not what it is about, and another patient's problems are not taken."""
+    group = patient_groups(context.message)[0]
+    stated = _statements(context.message, "problem")
+    if not stated:
+        raise ContentFault("no problem", "A message about problems needs PRB", "PRB", "100")
+    who = pid.person(_pid(group), context.profile, context.sender, standing, registration=False)
+    said = al1.apply(stated, who, context.sender, standing)
+    return _together([Mapped(who.entries, who.made), said]) if said.entries else said
 
 
 def _orders(context: Context, standing: Standing) -> Mapped:
