@@ -92,7 +92,7 @@ class Department:
 
     async def send(self, *messages: bytes) -> None:
         """Send HL7 messages as a RIS would."""
-        async with MllpClient("127.0.0.1", self.house.rooms["gateway"].app.state.parts.listener.port) as client:
+        async with MllpClient("127.0.0.1", self.house.rooms["gateway"].app.state.parts.door.port) as client:
             for message in messages:
                 await client.send(message)
 

@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from arcuate.gateway.app import Parts
+from arcuate.gateway.door import LocalDoor
 from arcuate.gateway.settings import GatewaySettings, Receiver
 from arcuate.gateway.tables import work
 from arcuate.house import House, HouseSettings, HouseTransport, open_house
@@ -45,8 +46,13 @@ class Site:
         return parts
 
     @property
+    def door(self) -> LocalDoor:
+        assert isinstance(self.parts.door, LocalDoor)  # a clock of the test's own keeps it in this process
+        return self.parts.door
+
+    @property
     def port(self) -> int:
-        return self.parts.listener.port
+        return self.parts.door.port
 
     async def send(self, *messages: str | bytes) -> list[str]:
         """Send messages on one connection; returns MSA-1 of each."""

@@ -14,7 +14,7 @@ async def main(data: Path, url: str) -> None:
     settings = HouseSettings(data_dir=data, database_url=url)
     rooms = ("access", "record", "gateway")
     async with open_house(settings, site, rooms=rooms, room_settings={"gateway": GatewaySettings(port=0)}) as house:
-        print(house.rooms["gateway"].app.state.parts.listener.port, flush=True)
+        print(house.rooms["gateway"].app.state.parts.door.port, flush=True)
         await asyncio.Event().wait()
 
 

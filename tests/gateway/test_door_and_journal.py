@@ -109,7 +109,7 @@ async def test_f003_half_a_frame_is_not_processed_and_its_resend_is_processed_on
     wire = await Wire.to(site)
     await wire.write(sent[: len(sent) * 6 // 10])
     for _ in range(200):
-        if any(connection._reader.begun for connection in site.parts.listener.connections):
+        if any(connection._reader.begun for connection in site.door.listener.connections):
             break
         await asyncio.sleep(0.01)
     wire.reset() if reset else wire.close()

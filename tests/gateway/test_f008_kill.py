@@ -5,12 +5,14 @@ Five kills on each database in the test run; `make accept` sets ARCUATE_ACCEPT=1
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,16 +58,36 @@ class Hospital:
 async def program(data: Path, url: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     here = Path(__file__).parent / "program.py"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(here), str(data), url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
+        sys.executable, str(here), str(data), url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
     try:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), 120)
         yield process, int(line)
     finally:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+def _door_of(program: int) -> int:
+    """The process number of the HL7 door, the only child of the program."""
+    return int(Path(f"/proc/{program}/task/{program}/children").read_text().split()[0])
+
+
+async def _work(hospital: Hospital, port: int, chance: random.Random, kill: Callable[[], None]) -> None:
+    """Let everybody send until each got one more acknowledgement, kill at a random moment, and wait for the senders to notice."""
+    before = len(hospital.acknowledged)
+    while True:
+        senders = [asyncio.create_task(hospital.send(sender, port)) for sender in range(SENDERS)]
+        while len(hospital.acknowledged) < before + SENDERS and not all(one.done() for one in senders):
+            await asyncio.sleep(0.005)
+        if len(hospital.acknowledged) >= before + SENDERS:
+            break
+        await asyncio.gather(*senders)  # the door is being opened again
+    await asyncio.sleep(chance.uniform(0.0, 0.7))
+    kill()
+    await asyncio.gather(*senders)
 
 
 @pytest.mark.timeout(size(300, 7200))
@@ -76,15 +98,16 @@ async def test_f008_nothing_acknowledged_is_lost_doubled_or_reordered(
     url = str(request.getfixturevalue("postgres_url")) if kind == "postgresql" else ""
     hospital, chance = Hospital(), random.Random(2026)
     for _ in range(ROUNDS):
-        before = len(hospital.acknowledged)
         async with program(tmp_path / "data", url) as (process, port):
-            senders = [asyncio.create_task(hospital.send(sender, port)) for sender in range(SENDERS)]
-            while len(hospital.acknowledged) < before + SENDERS:
-                await asyncio.sleep(0.005)
-            await asyncio.sleep(chance.uniform(0.0, 0.7))
-            process.send_signal(signal.SIGKILL)
-            await process.wait()
-            await asyncio.gather(*senders)
+            everything = partial(os.killpg, process.pid, signal.SIGKILL)
+            match chance.choice(("door", "program", "everything")):
+                case "door":  # the program opens it again on the same port
+                    await _work(hospital, port, chance, partial(os.kill, _door_of(process.pid), signal.SIGKILL))
+                    await _work(hospital, port, chance, everything)
+                case "program":
+                    await _work(hospital, port, chance, process.kill)
+                case _:
+                    await _work(hospital, port, chance, everything)
 
     async with open_site(tmp_path / "data", GatewaySettings(port=0), url, start=datetime.now(UTC)) as site:
         for sender in range(SENDERS):  # what the kill has cut off is sent again

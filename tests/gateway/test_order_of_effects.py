@@ -81,8 +81,8 @@ class JumpingClock(ManualClock):
 async def test_f017_a_wall_clock_that_jumps_delays_no_answer_and_changes_no_order(site: Site) -> None:
     clock = JumpingClock(datetime(2026, 3, 17, 9, 0, tzinfo=UTC))
     clock.advance(site.clock.monotonic())
-    site.parts.intake._clock = clock
-    site.parts.listener.clock = clock
+    site.door.intake._clock = clock
+    site.door.listener.clock = clock
     async with MllpClient("127.0.0.1", site.port, 20) as client:
         for number, hours in enumerate((0, -2, 1, 24, -24)):
             clock.jump = timedelta(hours=hours)
@@ -92,7 +92,7 @@ async def test_f017_a_wall_clock_that_jumps_delays_no_answer_and_changes_no_orde
             assert said is not None and said.code == "AA"
             clock.advance(1)
             await asyncio.sleep(0)
-        assert len(site.parts.listener.connections) == 1  # nothing was taken for idle or too slow
+        assert len(site.door.listener.connections) == 1  # nothing was taken for idle or too slow
     rows = await site.journal()
     assert [row["control_id"] for row in rows] == [f"c{n}" for n in range(5)]
     assert [row["number"] for row in rows] == sorted(row["number"] for row in rows)

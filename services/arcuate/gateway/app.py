@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,16 +12,16 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from arcuate import gateway as package
-from arcuate.gateway import profile, service, store, views
+from arcuate.gateway import door, profile, service, store, views
 from arcuate.gateway.domain import State
-from arcuate.gateway.intake import Intake
-from arcuate.gateway.listener import Listener
+from arcuate.gateway.door import Door
 from arcuate.gateway.outgoing import compose, queue
 from arcuate.gateway.outgoing.compose import Composer
 from arcuate.gateway.outgoing.delivery import Delivery
 from arcuate.gateway.outgoing.sender import Sender
 from arcuate.gateway.service import Gateway
 from arcuate.gateway.settings import GatewaySettings
+from arcuate.gateway.sorter import Sorter
 from arcuate.gateway.tables import work
 from arcuate.kernel.auth import Role
 from arcuate.kernel.errors import BadInput, Json, NotFound
@@ -46,8 +45,8 @@ class Parts:
     context: RoomContext
     settings: GatewaySettings
     gateway: Gateway
-    intake: Intake
-    listener: Listener
+    door: Door
+    sorter: Sorter
     mapper: Worker
     sending: Worker
     sender: Sender
@@ -58,10 +57,10 @@ class Parts:
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Open the door and the workers; at exit the door closes first, so that what it took is still mapped or stays in line."""
-        async with self.mapper.run(), self.sending.run():
+        async with self.mapper.run(), self.sending.run(), self.sorter.run():
             self.tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tidy())]
             try:
-                async with self.listener.open():
+                async with self.door.open():
                     yield
             finally:
                 for task in self.tasks:
@@ -71,9 +70,7 @@ class Parts:
 
     def ready(self) -> str | None:
         """Return why the gateway can't take messages, or None."""
-        if self.intake.storage_fault:
-            return f"The last message could not be stored: {self.intake.storage_fault}"
-        return None
+        return self.door.seen.fault
 
     async def drain(self) -> None:
         """Do everything that is due now, until nothing is (tests, command line)."""
@@ -81,7 +78,8 @@ class Parts:
             changes = [change async for change in self.feed.available()]
             for change in changes:
                 await self.enqueue(change)
-            if not await self.mapper.drain() + await self.sending.drain() + len(changes):
+            sorted_ = await self.sorter.sort()
+            if not sorted_ + await self.mapper.drain() + await self.sending.drain() + len(changes):
                 return
 
     async def enqueue(self, change: Any) -> None:
@@ -148,27 +146,22 @@ def build(context: RoomContext, settings: GatewaySettings) -> Parts:
         store.MAP: gateway.map_message, store.MATCH: gateway.match, queue.COMPOSE: composed, queue.REPORT: delivery.tell,
     }  # fmt: skip
     mapper = Worker(database, work, clock, handlers, parallel=settings.parallel, name="gateway")
-    intake = Intake(database, profiles, settings, clock, zone, mapper.wake)
-
-    async def note(kind: str, peer: str, size: int, raw: bytes) -> None:
-        now = clock.now()
-        await database.write(lambda s: store.add_transport(s, now, peer, kind, size, raw))
-
-    listener = Listener(intake, settings, clock, spool_dir, note)
+    sorter = Sorter(database, profiles, settings, clock, zone, mapper.wake)
+    entrance = door.make(door.Place(database.url, database.schema, spool_dir), settings, clock, sorter.wake)
     feed = FeedReader(
         fhir, lambda: database.read(lambda s: store.cursor(s, _FEED)),
         lambda value: database.write(lambda s: store.save_cursor(s, _FEED, value)), types=("DiagnosticReport", "Task"), clock=clock,
     )  # fmt: skip
-    return Parts(context, settings, gateway, intake, listener, mapper, sending, sender, composer, feed)
+    return Parts(context, settings, gateway, entrance, sorter, mapper, sending, sender, composer, feed)
 
 
 def _add_metrics(registry: CollectorRegistry, parts: Parts) -> None:
     connections = Gauge("arcuate_mllp_connections", "Open HL7 connections.", registry=registry)
-    connections.set_function(lambda: len(parts.listener.connections))
+    connections.set_function(lambda: sum(parts.door.seen.open.values()))
     incomplete = Gauge(
         "arcuate_mllp_incomplete_frames", "Frames that began and did not end, since the start.", registry=registry
     )
-    incomplete.set_function(lambda: parts.listener.counts["incomplete"])
+    incomplete.set_function(lambda: parts.door.seen.counts.get("incomplete", 0))
     down = Gauge("arcuate_receivers_down", "Receivers that do not answer.", registry=registry)
     down.set_function(lambda: len(parts.sender.down))
 
@@ -178,10 +171,12 @@ def _add_journal_routes(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/gateway/journal", dependencies=[allow(*INTEGRATORS)])
     async def journal(before: int | None = None, limit: int = 50, sender: str = "", state: str = "") -> Json:
+        await parts.sorter.sort()  # what has been acknowledged shows, with what it holds
         return await database.read(lambda s: views.journal(s, before, limit, sender, state))
 
     @app.get("/gateway/journal/{number}", dependencies=[allow(*INTEGRATORS)])
     async def journal_row(number: int) -> Json:
+        await parts.sorter.sort()
         return await database.read(lambda s: views.journal_item(s, number))
 
     @app.get("/gateway/journal/{number}/raw", dependencies=[allow(*INTEGRATORS)])
@@ -192,12 +187,12 @@ def _add_journal_routes(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/gateway/connections", dependencies=[allow(*READERS)])
     async def connections() -> Json:
-        now_open = Counter(one.address for one in parts.listener.connections)
+        now_open = parts.door.seen.open
         senders = await database.read(lambda s: views.senders(s, now_open))
         receivers = [await _receiver(parts, one.name) for one in parts.settings.receivers]
         transport = await database.read(views.transport_counts)
         return {
-            "door": {"port": parts.listener.port, "open": sum(now_open.values()), "fault": parts.ready()},
+            "door": {"port": parts.door.port, "open": sum(now_open.values()), "fault": parts.ready()},
             "senders": senders,
             "receivers": receivers,
             "transport": transport,
@@ -205,6 +200,7 @@ def _add_journal_routes(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/gateway/counts", dependencies=[allow(*Role)])
     async def totals() -> Json:
+        await parts.sorter.sort()
         states = await database.read(views.counts)
         return {"messages": sum(states.values()), "states": states}
 
@@ -226,6 +222,7 @@ def _add_error_routes(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/gateway/errors", dependencies=[allow(*INTEGRATORS)])
     async def errors(before: int | None = None, limit: int = 50, cause: str = "") -> Json:
+        await parts.sorter.sort()
         await service.tidy(database, clock)
         return await database.read(lambda s: views.errors(s, before, limit, cause))
 
@@ -266,7 +263,7 @@ def _add_error_routes(app: FastAPI, parts: Parts) -> None:
                 where=item,
                 todo="Have it sent again, or send a copy here.",
             )
-        keys = parts.intake.keys_of(edited or parts.gateway.bytes_of(loaded))
+        keys = parts.sorter.keys_of(edited or parts.gateway.bytes_of(loaded))
         await database.write(lambda s: store.replay(s, number, edited, by, now, keys))
         parts.mapper.wake()
         return {"id": item, "state": State.WAITING}

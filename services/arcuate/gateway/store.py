@@ -1,8 +1,7 @@
 """Queries of the gateway's tables. Functions run inside a transaction of `Database.read` or `Database.write`."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,126 +10,66 @@ from sqlmodel import Session, col, select
 
 from arcuate.gateway.domain import State
 from arcuate.gateway.mapping.model import Wait
-from arcuate.gateway.tables import Cursor, Frame, Mark, Message, Transport, Waiting, work
+from arcuate.gateway.tables import Cursor, Frame, Mark, Message, Waiting, work
+from arcuate.gateway.verdict import NewMessage
+from arcuate.kernel.db import upsert
 from arcuate.kernel.errors import BadInput, Conflict, NotFound
 
 MAP, MATCH = "map", "match"
 _FRAME: Any = Frame.__table__  # type: ignore[attr-defined]
 _MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 
-# What runs before each acknowledgement is built once: building a statement costs more than running it.
-_KNOWN = sa.select(_FRAME.c.number, _FRAME.c.received, _FRAME.c.answer_code, _FRAME.c.answer, _FRAME.c.content_hash)
-_BY_KEY = _KNOWN.where(_FRAME.c.resend_key == sa.bindparam("key"))
-_FROM_SENDER = _FRAME.c.sender == sa.bindparam("from_sender")
-_LAST_OF_SENDER = _KNOWN.where(_FROM_SENDER).order_by(_FRAME.c.number.desc()).limit(1)
-_SAME_ID = (
-    sa.select(_FRAME.c.number)
-    .where(_FROM_SENDER, _FRAME.c.control_id == sa.bindparam("used_id"), _FRAME.c.received >= sa.bindparam("since"))
-    .limit(1)
-)
-_ADD_FRAME = sa.insert(_FRAME).returning(_FRAME.c.number)
+_UNREAD = sa.text("frame.unread")  # as the partial index says it
 _ADD_MESSAGE = sa.insert(_MESSAGE).returning(_MESSAGE.c.id)
+_SORTING_LOCK = 4_711_001  # any number that no other advisory lock of this schema's programs has
 
 
 @dataclass(frozen=True)
-class NewMessage:
-    """One message of a frame as the door saw it."""
+class Sorted:
+    """A frame and what it holds."""
 
-    kind: str
-    state: State
-    cause: str = ""
-    reason: str = ""
-    location: str = ""
-    condition: str = ""
-    note: str = ""
-    charset: str = ""
-    keys: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class NewFrame:
-    """A frame to journal."""
-
-    received: datetime
-    peer: str
-    profile: str
-    sender: str
-    control_id: str
-    kind: str
-    size: int
-    digest: bytes
-    raw: bytes | None
-    spool: str | None
-    answer_code: str
-    answer: bytes
+    frame: Frame
+    messages: tuple[NewMessage, ...]
     warning: str = ""
-    messages: tuple[NewMessage, ...] = field(default=())
 
 
-@dataclass(frozen=True)
-class Kept:
-    """The answer that belongs to a frame: its own, or the stored one of the frame that it repeats."""
-
-    number: int
-    code: str
-    wire: bytes
-    repeated: bool
+def unread(session: Session, limit: int) -> list[Frame]:
+    """Return the oldest frames whose content nobody has read yet."""
+    return list(session.exec(select(Frame).where(_UNREAD).order_by(col(Frame.number)).limit(limit)).all())
 
 
-def add_frame(session: Session, frame: NewFrame, window: datetime) -> Kept:
-    """Journal a frame with its messages and their work; a repeated one gets its first answer and leaves no second trace.
+def add_sorted(session: Session, found: Sequence[Sorted]) -> int:
+    """Write what frames hold, with the work on it; returns how many frames were taken.
 
-    Raises:
-        IntegrityError: Another connection has stored the same frame at this moment; call again.
+    Taken are those that still are the oldest unread ones: another program may have been here first, and whoever goes on with a
+    later frame before an earlier one would change the order of effects.
     """
-    content = frame.digest.hex()
-    key = _resend_key(frame, content)
-    earlier = _earlier(session, frame, content, key)
-    if earlier is not None and earlier.received >= window:
-        again = {"resends": _FRAME.c.resends + 1, "resent": frame.received}
-        session.execute(sa.update(_FRAME).where(_FRAME.c.number == earlier.number).values(**again))
-        return Kept(earlier.number, earlier.answer_code, earlier.answer, repeated=True)
-    if earlier is not None:
-        session.execute(sa.update(_FRAME).where(_FRAME.c.number == earlier.number).values(resend_key=None))
-    warnings = [frame.warning] if frame.warning else []
-    if key and _id_was_used(session, frame, window):
-        warnings.append("control id reused")
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(
+            sa.text("SELECT pg_advisory_xact_lock(hashtext(current_schema()), :lock)"), {"lock": _SORTING_LOCK}
+        )
+    oldest = session.execute(sa.select(_FRAME.c.number).where(_UNREAD).order_by(_FRAME.c.number).limit(len(found)))
+    by_number = {one.frame.number: one for one in found}
+    taken = []
+    for number in oldest.scalars().all():
+        if number not in by_number:
+            break
+        taken.append(by_number[number])
+    for one in taken:
+        for position, message in enumerate(one.messages, 1):
+            _add_message(session, one.frame, position, message)
+        values: dict[str, Any] = {"unread": False}
+        if one.warning:
+            values["warning"] = "; ".join(part for part in (one.warning, one.frame.warning) if part)
+        session.execute(sa.update(_FRAME).where(_FRAME.c.number == one.frame.number).values(**values))
+    return len(taken)
+
+
+def _add_message(session: Session, frame: Frame, position: int, message: NewMessage) -> None:
     row = {
-        "received": frame.received, "peer": frame.peer, "profile": frame.profile, "sender": frame.sender, "control_id": frame.control_id,
-        "kind": frame.kind, "size": frame.size, "content_hash": content, "resend_key": key, "raw": frame.raw, "spool": frame.spool,
-        "answer_code": frame.answer_code, "answer": frame.answer, "warning": "; ".join(warnings), "resends": 0,
-    }  # fmt: skip
-    number: int = session.execute(_ADD_FRAME, row).scalar_one()
-    for position, message in enumerate(frame.messages, 1):
-        _add_message(session, frame, number, position, message)
-    return Kept(number, frame.answer_code, frame.answer, repeated=False)
-
-
-def _resend_key(frame: NewFrame, content: str) -> str | None:
-    if not frame.control_id:
-        return None
-    named = "\x00".join((frame.sender, frame.control_id, content))
-    return hashlib.sha256(named.encode()).hexdigest()
-
-
-def _earlier(session: Session, frame: NewFrame, content: str, key: str | None) -> Any:
-    """The frame that this one repeats: by key; without MSH-10 only the last one of the same sender can be it."""
-    if key is not None:
-        return session.execute(_BY_KEY, {"key": key}).first()
-    last = session.execute(_LAST_OF_SENDER, {"from_sender": frame.sender}).first()
-    return last if last is not None and last.content_hash == content else None
-
-
-def _id_was_used(session: Session, frame: NewFrame, window: datetime) -> bool:
-    same = {"from_sender": frame.sender, "used_id": frame.control_id, "since": window}
-    return session.execute(_SAME_ID, same).first() is not None
-
-
-def _add_message(session: Session, frame: NewFrame, number: int, position: int, message: NewMessage) -> None:
-    row = {
-        "frame": number, "position": position, "sender": frame.sender, "kind": message.kind, "state": message.state, "cause": message.cause,
-        "reason": message.reason, "location": message.location, "condition": message.condition, "made": "", "note": message.note,
-        "orders": "", "charset": message.charset, "round": 0, "changed": frame.received, "changed_by": "",
+        "frame": frame.number, "position": position, "sender": frame.sender, "kind": message.kind, "state": message.state,
+        "cause": message.cause, "reason": message.reason, "location": message.location, "condition": message.condition, "made": "",
+        "note": message.note, "orders": "", "charset": message.charset, "round": 0, "changed": frame.received, "changed_by": "",
     }  # fmt: skip
     id: int = session.execute(_ADD_MESSAGE, row).scalar_one()
     if message.state in (State.WAITING, State.ACKNOWLEDGEMENT):
@@ -349,12 +288,7 @@ def adopt(session: Session, now: datetime) -> int:
     return len(given_up)
 
 
-# Transport, cursor
-
-
-def add_transport(session: Session, at: datetime, peer: str, kind: str, size: int, raw: bytes) -> None:
-    """Note what happened on a connection beside whole frames."""
-    session.add(Transport(at=at, peer=peer, kind=kind, size=size, raw=raw))
+# Cursor
 
 
 def cursor(session: Session, name: str) -> int | None:
@@ -365,4 +299,4 @@ def cursor(session: Session, name: str) -> int | None:
 
 def save_cursor(session: Session, name: str, value: int) -> None:
     """Keep how far a feed has been read."""
-    session.merge(Cursor(name=name, value=value))
+    upsert(session, Cursor, {"name": name}, {"value": value})

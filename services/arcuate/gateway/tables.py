@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Index, LargeBinary
+from sqlalchemy import Index, LargeBinary, false, text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -15,12 +15,14 @@ class Base(SQLModel, registry=registry()):
 
 
 class Frame(Base, table=True):
-    """The journal: one row a frame, bytes as received, in the order of arrival. Rows are never changed but for `resends`.
+    """The journal: one row a frame, bytes as received, in the order of arrival. Rows are never changed but for `resends`,
+    `unread` and the warning that reading adds.
 
     Attributes:
         raw: The bytes; None when they lie in the file `spool`.
         resend_key: Sender, MSH-10 and content hash while a repetition counts as one; unique.
         answer: What was sent back, as it went over the wire.
+        unread: What it holds has not been read yet (`sorter`): no message row, no work.
     """
 
     __tablename__ = "frame"
@@ -41,9 +43,11 @@ class Frame(Base, table=True):
     warning: str = ""
     resends: int = 0
     resent: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    unread: bool = Field(default=True, sa_column_kwargs={"server_default": false()})
     __table_args__ = (
         Index("ix_frame_sender", "sender", "control_id"),
         Index("ix_frame_sender_number", "sender", "number"),
+        Index("ix_frame_unread", "number", sqlite_where=text("unread"), postgresql_where=text("unread")),
     )
 
 

@@ -2,5 +2,6 @@
 
 from arcuate.kernel.db.database import Database
 from arcuate.kernel.db.types import UtcDateTime
+from arcuate.kernel.db.upsert import upsert
 
-__all__ = ["Database", "UtcDateTime"]
+__all__ = ["Database", "UtcDateTime", "upsert"]

@@ -1,0 +1,271 @@
+"""Commits frames to the journal, before anything positive is answered, with the driver alone: an ORM costs more than the disc.
+
+One keeper belongs to one door. `keep` writes all frames that are given together in one transaction; what they hold is read later
+(`sorter`). Two doors of one PostgreSQL journal may keep the same frame at the same moment: the unique `resend_key` decides.
+"""
+
+import contextlib
+import hashlib
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import psycopg
+from sqlalchemy import make_url
+
+from arcuate.kernel.errors import ArcuateError, StorageFault
+
+_LOCKED_S = 15.0
+_LOCKED_PAUSE_S = 0.0002
+_USED = "SELECT 1 FROM frame WHERE sender = ? AND control_id = ? LIMIT 1"
+_SAME_ID = "SELECT 1 FROM frame WHERE sender = ? AND control_id = ? AND received >= ? LIMIT 1"
+_SAME = "SELECT number, received, answer_code, answer FROM frame WHERE resend_key = ?"
+_LAST = "SELECT number, received, answer_code, answer, content_hash FROM frame WHERE sender = ? ORDER BY number DESC LIMIT 1"
+_AGAIN = "UPDATE frame SET resends = resends + 1, resent = ? WHERE number = ?"
+_RELEASE = "UPDATE frame SET resend_key = NULL WHERE number = ?"
+_COLUMNS = (
+    "received", "peer", "profile", "sender", "control_id", "kind", "size", "content_hash", "resend_key", "raw", "spool",
+    "answer_code", "answer", "warning", "resends", "unread",
+)  # fmt: skip
+_ADD = f"INSERT INTO frame ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - names above
+_NOTE = "INSERT INTO transport (at, peer, kind, size, raw) VALUES (?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class NewFrame:
+    """A frame to journal, with the answer that it gets if it repeats no other."""
+
+    received: datetime
+    peer: str
+    profile: str
+    sender: str
+    control_id: str
+    kind: str
+    size: int
+    digest: bytes
+    raw: bytes | None
+    spool: str | None
+    answer_code: str
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The answer that belongs to a frame: its own, or the stored one of the frame that it repeats."""
+
+    code: str
+    wire: bytes
+    repeated: bool
+
+
+class Keeper(Protocol):
+    """The journal as the door sees it."""
+
+    def keep(self, frames: Sequence[NewFrame], window: datetime) -> list[Kept | ArcuateError]:
+        """Commit frames; a repeated one (received since `window`) gets its first answer and leaves no second trace.
+
+        Never raises: what could not be kept for certain is a fault in the place of its frame.
+        """
+        ...
+
+    def note(self, at: datetime, peer: str, kind: str, size: int, raw: bytes) -> None:
+        """Keep what happened on a connection beside whole frames.
+
+        Raises:
+            StorageFault: It could not be kept.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the database."""
+        ...
+
+
+def open_keeper(url: str, schema: str | None) -> Keeper:
+    """Return the keeper for a room's database, which is migrated already."""
+    place = make_url(url)
+    if place.get_backend_name() == "sqlite":
+        return SqliteKeeper(place.database or "")
+    return PostgresKeeper(place.set(drivername="postgresql").render_as_string(hide_password=False), schema)
+
+
+class SqliteKeeper:
+    """Keeps frames in the room's SQLite file."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        # The room's own writer moves the log into the file: here it would stand between a message and its acknowledgement.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0"):
+            self._connection.execute(f"PRAGMA {pragma}")
+
+    def keep(self, frames: Sequence[NewFrame], window: datetime) -> list[Kept | ArcuateError]:
+        """Commit frames in one transaction; if one of them cannot be kept, each in its own."""
+        try:
+            return list(self._together(frames, window))
+        except sqlite3.OperationalError as error:
+            return [_not_kept(error)] * len(frames)
+        except Exception as error:  # noqa: BLE001 - one frame's fault must not cost the others their acknowledgements
+            if len(frames) == 1:
+                return [_not_kept(error)]
+            return [kept for frame in frames for kept in self.keep([frame], window)]
+
+    def _together(self, frames: Sequence[NewFrame], window: datetime) -> list[Kept]:
+        execute = self._connection.execute
+        self._begin()
+        try:
+            since = _text(window)
+            kept = [_add(execute, frame, _text(frame.received), since) for frame in frames]
+            execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                execute("ROLLBACK")
+            raise
+        return kept
+
+    def _begin(self) -> None:
+        """Take the write lock. SQLite's own waiting sleeps for milliseconds; a commit of the room's writer takes less than one."""
+        until = 0.0
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                until = until or time.monotonic() + _LOCKED_S
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_LOCKED_PAUSE_S)
+
+    def note(self, at: datetime, peer: str, kind: str, size: int, raw: bytes) -> None:
+        """Keep what happened beside whole frames."""
+        try:
+            self._begin()
+            self._connection.execute(_NOTE, (_text(at), peer, kind, size, raw))
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise _not_kept(error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+class PostgresKeeper:
+    """Keeps frames in the room's PostgreSQL schema; a lost connection is opened again by the next frame."""
+
+    def __init__(self, url: str, schema: str | None) -> None:
+        self._url, self._schema = url, schema
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def keep(self, frames: Sequence[NewFrame], window: datetime) -> list[Kept | ArcuateError]:
+        """Commit frames in one transaction; if one of them cannot be kept, each in its own."""
+        for _ in range(2):
+            try:
+                return list(self._together(frames, window))
+            except _NothingSent:
+                continue  # the connection was dead before this transaction began
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                return [_not_kept(error)] * len(frames)
+            except Exception as error:  # noqa: BLE001 - one frame's fault must not cost the others their acknowledgements
+                if len(frames) == 1 and not isinstance(error, psycopg.errors.UniqueViolation):
+                    return [_not_kept(error)]
+                if len(frames) > 1:
+                    return [kept for frame in frames for kept in self.keep([frame], window)]
+                # Another door has kept the same frame at this moment: the second look finds it.
+        return [_not_kept(None)] * len(frames)
+
+    def _together(self, frames: Sequence[NewFrame], window: datetime) -> list[Kept]:
+        connection = self._open()
+        try:
+            try:
+                connection.execute("SELECT 1")  # begins the transaction
+            except psycopg.OperationalError as error:
+                raise _NothingSent from error
+
+            def execute(statement: str, values: Sequence[Any] = ()) -> Any:
+                return connection.execute(statement.replace("?", "%s").encode(), values)
+
+            kept = [_add(execute, frame, frame.received, window) for frame in frames]
+            connection.commit()
+        except BaseException:
+            self._let_go(connection)
+            raise
+        return kept
+
+    def _open(self) -> "psycopg.Connection[Any]":
+        if self._connection is None or self._connection.closed:
+            options = "-c statement_timeout=30000 -c lock_timeout=15000"
+            options += f" -c search_path={self._schema}" if self._schema else ""
+            self._connection = psycopg.connect(self._url, options=options, connect_timeout=5, prepare_threshold=1)
+        return self._connection
+
+    def _let_go(self, connection: "psycopg.Connection[Any]") -> None:
+        try:
+            connection.rollback()
+        except psycopg.Error:
+            connection.close()
+            self._connection = None
+
+    def note(self, at: datetime, peer: str, kind: str, size: int, raw: bytes) -> None:
+        """Keep what happened beside whole frames."""
+        try:
+            connection = self._open()
+        except psycopg.Error as error:
+            raise _not_kept(error) from error
+        try:
+            connection.execute(_NOTE.replace("?", "%s").encode(), (at, peer, kind, size, raw))
+            connection.commit()
+        except psycopg.Error as error:
+            self._let_go(connection)
+            raise _not_kept(error) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+class _NothingSent(Exception):
+    """The connection was lost before a transaction began on it."""
+
+
+def _add(execute: Any, frame: NewFrame, received: Any, window: Any) -> Kept:
+    """Journal one frame in the open transaction; `received` and `window` are in the database's own form."""
+    content, key, warning = frame.digest.hex(), None, ""
+    if not frame.control_id:
+        # Without MSH-10 a message is compared only with the last one of the same sender.
+        last = execute(_LAST, (frame.sender,)).fetchone()
+        earlier = last if last is not None and last[4] == content else None
+    else:
+        key = hashlib.sha256(f"{frame.sender}\0{frame.control_id}\0{content}".encode()).hexdigest()
+        used = execute(_USED, (frame.sender, frame.control_id)).fetchone()
+        earlier = execute(_SAME, (key,)).fetchone() if used is not None else None
+        if used is not None and execute(_SAME_ID, (frame.sender, frame.control_id, window)).fetchone() is not None:
+            warning = "control id reused"
+    if earlier is not None and earlier[1] >= window:
+        execute(_AGAIN, (received, earlier[0]))
+        return Kept(earlier[2], bytes(earlier[3]), repeated=True)
+    if earlier is not None and key is not None:
+        execute(_RELEASE, (earlier[0],))
+    execute(_ADD, (
+        received, frame.peer, frame.profile, frame.sender, frame.control_id, frame.kind, frame.size, content, key, frame.raw,
+        frame.spool, frame.answer_code, frame.answer, warning, 0, True,
+    ))  # fmt: skip
+    return Kept(frame.answer_code, frame.answer, repeated=False)
+
+
+def _text(instant: datetime) -> str:
+    """An instant as the room's tables keep it in SQLite: naive UTC."""
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _not_kept(error: BaseException | None) -> StorageFault:
+    # The driver's text can hold values of the row: only its class is named.
+    kind = type(error).__name__ if error is not None else "another door keeps the same frame"
+    return StorageFault(f"The database did not keep the frame ({kind})", todo="Send it again later.")
