@@ -114,8 +114,8 @@ async def test_acknowledgements_are_journaled_and_never_answered(site: Site, kin
 
 
 async def test_a_frame_without_header_is_stored_parked_and_refused(site: Site) -> None:
-    assert await site.send(b"FHS|^~\\&|x\rEVN|A01\r", b"hello") == ["AR", "AR"]
-    assert [(one["cause"], one["state"]) for one in await site.errors()] == [("no header", "parked")] * 2
+    assert await site.send(b"FHS|^~\\&|x\rEVN|A01\r", b"hello", b"MSH-4-1 and ORC-2 are empty.\r") == ["AR"] * 3
+    assert [(one["cause"], one["state"]) for one in await site.errors()] == [("no header", "parked")] * 3
 
 
 @pytest.mark.parametrize(

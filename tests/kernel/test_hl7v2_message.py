@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcuate.kernel.errors import BadInput
-from arcuate.kernel.hl7v2 import inspect
+from arcuate.kernel.hl7v2 import header, inspect
 from arcuate.kernel.hl7v2.message import Message, split
 
 ORDER = (
@@ -74,6 +74,18 @@ def test_f020_impossible_delimiters_are_named_and_the_bytes_kept(encoding: str) 
 
     assert next(fault.location for fault in inspect.faults(message) if fault.grave) == "MSH-2"
     assert message.encode() == raw
+
+
+@pytest.mark.parametrize(
+    "prose", ["MSH-4-1, ORC-2 and the rest are empty", "MSH. See below.", "MSH - none", "MSH/FHS segments"]
+)
+def test_prose_about_a_header_is_no_header(prose: str) -> None:
+    assert header.read(prose.encode()) is None and split(prose.encode()).messages == ()
+    assert Message.parse(prose.encode()).header is None
+    raw = f"MSH|^~\\&|A|B\rOBX|1|TX|||See\n{prose}\nbelow|||F\r".encode()
+    message = Message.parse(raw)
+    assert [segment.id for segment in message] == ["MSH", "OBX"]
+    assert split(raw).messages == (raw,) and message.value("OBX-8") == "F" and message.encode() == raw
 
 
 def test_a_line_feed_inside_a_field_belongs_to_the_field() -> None:

@@ -6,7 +6,10 @@ import hashlib
 import re
 from typing import NamedTuple
 
-_MSH = re.compile(rb"(?:\A|[\r\n])[\xef\xbb\xbf\s\x00]*(MSH[^\w\s][^\r\n]*)")
+# A separator other than `|` has encoding characters behind it: "MSH-4-1 is empty" is prose about a header, not one.
+BEGIN = rb"(?:\||[^\w\s|](?=[^\w\s]))"
+_MSH = re.compile(rb"(?:\A|[\r\n])[\xef\xbb\xbf\s\x00]*(MSH" + BEGIN + rb"[^\r\n]*)")
+_BEGIN = re.compile(rb"MSH" + BEGIN)
 
 
 class Header(NamedTuple):
@@ -53,15 +56,20 @@ class Header(NamedTuple):
         return self.field(number).decode("utf-8", "replace")
 
 
+def begins(raw: bytes) -> bool:
+    """Say whether these bytes begin with an MSH."""
+    return _BEGIN.match(raw) is not None
+
+
 def read(raw: bytes) -> Header | None:
     """The first MSH of a frame, or None."""
     if raw.startswith(b"MSH") and len(raw) > 8:
         start = 0
         ends = [position for mark in (b"\r", b"\n") if (position := raw.find(mark, 3)) >= 0]
         end = min(ends) if ends else len(raw)
-        separator = raw[3:4]
-        if separator.isalnum() or separator.isspace():
+        if not begins(raw):
             return None
+        separator = raw[3:4]
     else:
         found = _MSH.search(raw)
         if found is None:

@@ -25,6 +25,8 @@ __all__ = ["NULL", "Context", "Field", "Frame", "Message", "Part", "Segment", "s
 
 NULL = '""'
 _HEADERS = ("MSH", "FHS", "BHS")
+# As in `header.BEGIN`: prose about a header is none.
+_HEADER = re.compile(r"\||[^\w\s|](?=[^\w\s])")
 _LINE_ENDS = re.compile(r"([\r\n]+)")
 _PREFIX = re.compile(r"[\ufeff\s\x00]*")
 _PATH = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?-(\d+)(?:\[(\d+)\])?(?:\.(\d+)(?:\.(\d+))?)?\Z")
@@ -262,7 +264,7 @@ def _segments(text: str, codecs: tuple[str, ...]) -> tuple[list[Segment], Contex
         if not line and not ending:
             continue
         id = line[:3]
-        if id in _HEADERS and len(line) > 3 and not line[3].isalnum() and not line[3].isspace():
+        if id in _HEADERS and _HEADER.match(line, 3):
             context = Context(_delimiters(line), codecs)
             begins = _segment_start(context.delimiters.field)
             header = header or context

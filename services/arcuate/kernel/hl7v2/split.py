@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from arcuate.kernel.hl7v2 import header
+
 # A header or trailer at the start of a line; MSH, FHS and BHS need a field separator behind them.
-_HEAD = re.compile(rb"(?:\A|[\r\n])[\xef\xbb\xbf \t]*(?:(MSH|FHS|BHS)[^\w\s]|(BTS|FTS)(?=[^\w]|\Z))")
+_HEAD = re.compile(rb"(?:\A|[\r\n])[\xef\xbb\xbf \t]*(?:(MSH|FHS|BHS)" + header.BEGIN + rb"|(BTS|FTS)(?=[^\w]|\Z))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Frame:
 
 def split(raw: bytes) -> Frame:
     """Messages of a frame. A frame without MSH has none; a single message is returned whole, with all that stands around it."""
-    if raw.startswith(b"MSH") and raw.find(b"MSH", 3) < 0 and b"BTS" not in raw and b"FTS" not in raw:
+    if header.begins(raw) and raw.find(b"MSH", 3) < 0 and b"BTS" not in raw and b"FTS" not in raw:
         return Frame((raw,))
     heads = [
         (found.start(1) if found.group(1) else found.start(2), found.group(1) or found.group(2), found.start())
