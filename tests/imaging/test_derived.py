@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from highdicom.seg import Segmentation, SegmentDescription
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset
 
@@ -53,10 +54,10 @@ def made(
         path.write_bytes(path.read_bytes().replace(b"AS\x04\x00042Y", b"AS\x04\x0042  "))
     with Parser() as parser:
         choice = choose(parser.folder(folder))
-    labels, sources = labels_of(choice), derived.source_datasets(choice.grid)
-    seg = build_seg(choice.grid, sources, labels, MODEL, AT)
+    labels = labels_of(choice)
+    seg = build_seg(choice.grid, labels, MODEL, AT)
     assert seg is not None
-    sr = build_sr(choice.grid, sources, seg, volumes(), MODEL, AT)
+    sr = build_sr(choice.grid, seg, volumes(), MODEL, AT)
     return choice, labels, dcmread(BytesIO(derived.encode(seg))), dcmread(BytesIO(derived.encode(sr)))
 
 
@@ -83,6 +84,26 @@ def test_labels_read_back_equal(made: Made) -> None:
     choice, labels, seg, _ = made
     positions = [s.frame.position or (0, 0, 0) for s in choice.grid.slices]
     np.testing.assert_array_equal(labels, read_labels(seg, choice.grid.shape, positions))
+
+
+def test_the_frames_are_those_that_the_library_would_write(made: Made) -> None:
+    choice, labels, seg, _ = made
+    parts = present_parts(labels)
+    table = np.zeros(256, np.uint8)
+    for number, part in enumerate(parts, 1):
+        table[list(part.labels)] = number
+    library = Segmentation(
+        source_images=[dcmread(s.instance.path) for s in choice.grid.slices],
+        pixel_array=table[labels].transpose(2, 1, 0), segmentation_type="BINARY",
+        segment_descriptions=[SegmentDescription.from_dataset(item) for item in seg.SegmentSequence],
+        series_instance_uid="1.2.3", series_number=1, sop_instance_uid="1.2.3.4", instance_number=1, manufacturer="x",
+        manufacturer_model_name="x", software_versions="1", device_serial_number="1",
+    )  # fmt: skip
+    theirs = dcmread(BytesIO(derived.encode(library)))
+    assert seg.NumberOfFrames == theirs.NumberOfFrames
+    assert seg.PixelData == theirs.PixelData
+    assert seg.PerFrameFunctionalGroupsSequence == theirs.PerFrameFunctionalGroupsSequence
+    assert seg.SharedFunctionalGroupsSequence == theirs.SharedFunctionalGroupsSequence
 
 
 def test_volumes_read_back_equal_with_their_side(made: Made) -> None:
@@ -126,11 +147,10 @@ def test_the_report_names_language_device_and_algorithm(made: Made) -> None:
 
 def test_the_same_measurement_makes_the_same_objects_byte_for_byte(made: Made) -> None:
     choice, labels, seg, sr = made
-    sources = derived.source_datasets(choice.grid)
-    again = build_seg(choice.grid, sources, labels, MODEL, AT)
+    again = build_seg(choice.grid, labels, MODEL, AT)
     assert again is not None
     assert dcmread(BytesIO(derived.encode(again))) == seg
-    assert dcmread(BytesIO(derived.encode(build_sr(choice.grid, sources, again, volumes(), MODEL, AT)))) == sr
+    assert dcmread(BytesIO(derived.encode(build_sr(choice.grid, again, volumes(), MODEL, AT)))) == sr
 
 
 def test_another_model_makes_another_object(made: Made) -> None:
@@ -140,7 +160,7 @@ def test_another_model_makes_another_object(made: Made) -> None:
 
 def test_an_empty_segmentation_makes_no_object(made: Made) -> None:
     choice, labels, _, _ = made
-    assert build_seg(choice.grid, derived.source_datasets(choice.grid), np.zeros_like(labels), MODEL, AT) is None
+    assert build_seg(choice.grid, np.zeros_like(labels), MODEL, AT) is None
 
 
 def test_every_part_with_a_segment_is_present(made: Made) -> None:

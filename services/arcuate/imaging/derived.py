@@ -73,16 +73,32 @@ def uid_of(*facts: str) -> UID:
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '|'.join(facts)).int}")
 
 
-def source_datasets(grid: Grid) -> list[Dataset]:
-    """Return headers of the source images in slice order, holding legal values only; one for a multi-frame image."""
-    first = grid.slices[0].instance
-    if len(first.frames) == 1:
-        return [_single(s.instance, s.frame) for s in grid.slices]
-    made = _base(first)
-    made.NumberOfFrames = len(first.frames)
-    made.SharedFunctionalGroupsSequence = Items([_shared(first.frames[0])])
-    made.PerFrameFunctionalGroupsSequence = Items([_per_frame(frame, k) for k, frame in enumerate(first.frames)])
-    return [made]
+def source_header(grid: Grid) -> Dataset:
+    """Return the header of the first source image with legal values only; of a multi-frame image with its first slice alone."""
+    first = grid.slices[0]
+    if len(first.instance.frames) == 1:
+        return _single(first.instance, first.frame)
+    made = _base(first.instance)
+    made.NumberOfFrames = 1
+    made.SharedFunctionalGroupsSequence = Items([_shared(first.frame)])
+    made.PerFrameFunctionalGroupsSequence = Items([_per_frame(first.frame)])
+    return made
+
+
+def references(grid: Grid) -> list[Dataset]:
+    """Return class and UID of each source image (PS3.3 table 10-11), in slice order."""
+    made = []
+    for instance in source_images(grid):
+        item = Dataset()
+        item.ReferencedSOPClassUID = instance.text("SOPClassUID")
+        item.ReferencedSOPInstanceUID = instance.sop_uid
+        made.append(item)
+    return made
+
+
+def source_images(grid: Grid) -> list[Instance]:
+    """Return the source images in slice order, each once."""
+    return list({s.instance.sop_uid: s.instance for s in grid.slices}.values())
 
 
 def dropped_values(instances: Sequence[Instance]) -> tuple[str, ...]:
@@ -142,32 +158,32 @@ def _shared(frame: Frame) -> Dataset:
     return made
 
 
-def _per_frame(frame: Frame, index: int) -> Dataset:
+def _per_frame(frame: Frame) -> Dataset:
     made, position, content = Dataset(), Dataset(), Dataset()
     _write_position(position, frame)
-    content.DimensionIndexValues = [index + 1]
+    content.DimensionIndexValues = [1]
     made.PlanePositionSequence, made.FrameContentSequence = Items([position]), Items([content])
     return made
 
 
 def _write_position(made: Dataset, frame: Frame) -> None:
     assert frame.position is not None
-    made.ImagePositionPatient = [_decimal(v) for v in frame.position]
+    made.ImagePositionPatient = [decimal(v) for v in frame.position]
 
 
 def _write_orientation(made: Dataset, frame: Frame) -> None:
     assert frame.orientation is not None
-    made.ImageOrientationPatient = [_decimal(v) for direction in frame.orientation for v in direction]
+    made.ImageOrientationPatient = [decimal(v) for direction in frame.orientation for v in direction]
 
 
 def _write_measures(made: Dataset, frame: Frame) -> None:
     assert frame.spacing is not None
-    made.PixelSpacing = [_decimal(v) for v in frame.spacing]
+    made.PixelSpacing = [decimal(v) for v in frame.spacing]
     if frame.thickness:
-        made.SliceThickness = _decimal(frame.thickness)
+        made.SliceThickness = decimal(frame.thickness)
 
 
-def _decimal(value: float) -> str:
+def decimal(value: float) -> str:
     """Return a DS of at most 16 characters (PS3.5 6.2)."""
     for digits in range(15, 0, -1):
         text = f"{value:.{digits}g}"

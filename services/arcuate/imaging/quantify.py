@@ -125,10 +125,9 @@ def derive(measurement: Measurement, at: datetime) -> Derived:
     seg_file = sr_file = None
     if measurement.choice:
         grid = measurement.choice.grid
-        sources = derived.source_datasets(grid)
-        seg = build_seg(grid, sources, labels, measurement.model, at)
+        seg = build_seg(grid, labels, measurement.model, at)
         seg_file = derived.encode(seg) if seg is not None else None
-        sr_file = derived.encode(_report(measurement, sources, seg, at))
+        sr_file = derived.encode(_report(measurement, seg, at))
     scan = picture.upright(measurement.volume.data, labels, measurement.volume.affine)
     exhibits = gallery.make(scan, [m.structure for m in measurement.measured])
     return Derived(
@@ -221,9 +220,9 @@ def _side(code: str, side: str) -> Laterality | None:
     return Laterality.BILATERAL if paired else None
 
 
-def _report(measurement: Measurement, sources: Sequence[Dataset], seg: Dataset | None, at: datetime) -> Dataset:
+def _report(measurement: Measurement, seg: Dataset | None, at: datetime) -> Dataset:
     assert measurement.choice is not None
-    return build_sr(measurement.choice.grid, sources, seg, measurement.measured, measurement.model, at)
+    return build_sr(measurement.choice.grid, seg, measurement.measured, measurement.model, at)
 
 
 def _captions(measurement: Measurement) -> list[str]:

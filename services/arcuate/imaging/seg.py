@@ -7,10 +7,13 @@ import highdicom as hd
 import numpy as np
 from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
 from pydicom import Dataset
+from pydicom.charset import convert_encodings
+from pydicom.dataelem import RawDataElement
 from pydicom.sr.coding import Code
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
-from arcuate.imaging import derived, structures
+from arcuate.imaging import derived, seg_frames, structures
 from arcuate.imaging.derived import Model
 from arcuate.imaging.geometry import Grid
 from arcuate.imaging.structures import SIDE_CODES, Part
@@ -19,6 +22,7 @@ from arcuate.imaging.structures import SIDE_CODES, Part
 ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 NETWORK = Code("123109", "DCM", "Artificial Intelligence")
 SERIES_NUMBER = 9001
+_PER_FRAME = Tag("PerFrameFunctionalGroupsSequence")
 
 Labels = np.ndarray[tuple[int, ...], np.dtype[np.integer]]
 
@@ -29,13 +33,10 @@ def present_parts(labels: Labels) -> tuple[Part, ...]:
     return tuple(p for p in structures.parts() if p.own_segment and found & set(p.labels))
 
 
-def build_seg(
-    grid: Grid, sources: Sequence[Dataset], labels: Labels, model: Model, at: datetime
-) -> Segmentation | None:
-    """Make the segmentation object.
+def build_seg(grid: Grid, labels: Labels, model: Model, at: datetime) -> Dataset | None:
+    """Make the segmentation object: its modules by the library, its many frames by `seg_frames.py`.
 
     Args:
-        sources: Headers of the source images, from `derived.source_datasets`.
         labels: FreeSurfer numbers on the grid's own voxels (columns, rows, slices).
         at: When the measurement was made, local time of the site.
 
@@ -45,12 +46,26 @@ def build_seg(
     parts = present_parts(labels)
     if not parts:
         return None
-    series_uid = grid.slices[0].instance.series_uid
-    run = derived.run_facts(grid, model)
-    numbers = _frame_order(grid, _segment_numbers(labels, parts))
+    numbers = np.ascontiguousarray(_segment_numbers(labels, parts).transpose(2, 1, 0))
+    frames = seg_frames.order(numbers, len(parts))
+    made = _modules(grid, parts, model)
+    made.NumberOfFrames = len(frames)
+    groups = seg_frames.functional_groups(grid, frames)
+    # Raw: it is read back as a sequence by whoever asks, and written as it stands.
+    made[_PER_FRAME] = RawDataElement(_PER_FRAME, "SQ", len(groups), groups, 0, False, True)
+    made.add_new("PixelData", "OB", seg_frames.packed(numbers, frames))  # OB: PS3.5 A.2, one bit a pixel
+    derived.stamp(made, at)
+    return made
+
+
+def _modules(grid: Grid, parts: Sequence[Part], model: Model) -> Dataset:
+    """Return the object with one invented frame in which each segment has a pixel: all modules, none of the frames."""
+    run, series_uid = derived.run_facts(grid, model), grid.slices[0].instance.series_uid
+    pixels = np.zeros((1, grid.shape[1], grid.shape[0]), np.uint8)
+    pixels.reshape(-1)[: len(parts)] = np.arange(1, len(parts) + 1)
     made = Segmentation(
-        source_images=sources,
-        pixel_array=numbers,
+        source_images=[derived.source_header(grid)],
+        pixel_array=pixels,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_describe(k, part, model, series_uid) for k, part in enumerate(parts, 1)],
         series_instance_uid=derived.uid_of("seg series", *run),
@@ -69,8 +84,24 @@ def build_seg(
     made.DimensionOrganizationSequence[0].DimensionOrganizationUID = derived.uid_of("seg dimensions", *run)
     for item in made.DimensionIndexSequence:
         item.DimensionOrganizationUID = made.DimensionOrganizationSequence[0].DimensionOrganizationUID
-    derived.stamp(made, at)
-    return made
+    made.SourceImageSequence = derived.references(grid)
+    made.ReferencedSeriesSequence[0].ReferencedInstanceSequence = derived.references(grid)
+    if spacing := _even_spacing(grid):
+        made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = derived.decimal(spacing)
+    plain = Dataset()  # without what the library remembers of the invented frame
+    plain.update(made)
+    plain.file_meta = made.file_meta
+    # It is in its final encoding already: without this every raw element would be decoded and encoded again.
+    plain.SpecificCharacterSet = "ISO_IR 192"
+    plain.set_original_encoding(False, True, convert_encodings("ISO_IR 192"))
+    return plain
+
+
+def _even_spacing(grid: Grid) -> float | None:
+    """Return the distance of the slices, mm, where it is the same everywhere."""
+    positions = np.array([s.frame.position for s in grid.slices], np.float64)
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    return float(steps.mean()) if np.allclose(steps, steps.mean(), rtol=0.01) else None
 
 
 def read_labels(made: Dataset, shape: tuple[int, int, int], positions: Sequence[tuple[float, float, float]]) -> Labels:
@@ -98,19 +129,6 @@ def _segment_numbers(labels: Labels, parts: Sequence[Part]) -> np.ndarray[tuple[
     for number, part in enumerate(parts, 1):
         table[[label for label in part.labels if label < len(table)]] = number
     return table[labels]
-
-
-def _frame_order(
-    grid: Grid, volume: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return frames (n, rows, columns) in the order of the source: slices, or the frames of a multi-frame image."""
-    frames = np.ascontiguousarray(volume.transpose(2, 1, 0))
-    if len(grid.slices[0].instance.frames) == 1:
-        return frames
-    ordered = np.zeros((len(grid.slices[0].instance.frames), *frames.shape[1:]), dtype=np.uint8)
-    for k, s in enumerate(grid.slices):
-        ordered[s.index] = frames[k]
-    return ordered
 
 
 def _describe(number: int, part: Part, model: Model, series_uid: str) -> SegmentDescription:

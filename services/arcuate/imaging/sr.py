@@ -26,7 +26,6 @@ SERIES_NUMBER = 9002
 
 def build_sr(
     grid: Grid,
-    sources: Sequence[Dataset],
     seg: Dataset | None,
     measured: Sequence[Measured],
     model: Model,
@@ -35,7 +34,6 @@ def build_sr(
     """Make the measurement report: one measurement group a structure and side, in mL, observer is the device.
 
     Args:
-        sources: Headers of the source images.
         seg: The segmentation to which the groups refer; a group without a segment refers to the source series.
         at: When the measurement was made, local time of the site.
     """
@@ -53,7 +51,7 @@ def build_sr(
         title=codes.DCM.ImagingMeasurementReport,
         language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(LANGUAGE),
     )  # no image library (TID 1600 is optional): each group names its series, and the segmentation its images
-    evidence = [*sources, seg] if seg is not None else list(sources)
+    evidence = [*_evidence(grid), *([seg] if seg is not None else [])]
     made = sr.Comprehensive3DSR(
         evidence=evidence, content=report, series_instance_uid=derived.uid_of("sr series", *run), series_number=SERIES_NUMBER,
         sop_instance_uid=derived.uid_of("sr", *run), instance_number=1, manufacturer=derived.MANUFACTURER,
@@ -80,6 +78,17 @@ def read_volumes(made: Dataset) -> list[Measured]:
             raise ValueError(f"side or unit of {key} does not agree")
         found.append(Measured(by_key[key].structure, Laterality(side) if side else None, float(value.NumericValue)))
     return found
+
+
+def _evidence(grid: Grid) -> list[Dataset]:
+    """Return the source images: the first one's header, of which patient and study are taken, of the others the UIDs."""
+    made = [derived.source_header(grid)]
+    for instance in derived.source_images(grid)[1:]:
+        item = Dataset()
+        for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+            setattr(item, keyword, instance.text(keyword))
+        made.append(item)
+    return made
 
 
 def _measurement_groups(made: Dataset) -> list[Dataset]:

@@ -30,6 +30,10 @@ OUTSIDE = {
     "eye": (0.1, 0.4), "air": (0.0, 0.06),
 }  # fmt: skip
 
+# Share of T1-like samples in which bone is as dark as fluid, as in an inversion-prepared T1: only its shape and place
+# then tell the inner table of the skull from the fluid below it, and intracranial volume depends on that.
+BONE_LIKE_FLUID = 0.5
+
 
 @dataclass(frozen=True)
 class Range:
@@ -149,14 +153,17 @@ class Renderer:
         return means.clamp(0, 1)
 
     def _t1_means(self, random: torch.Generator) -> Tensor:
-        white, grey, fluid = uniform(random, 0.72, 0.95), uniform(random, 0.42, 0.65), uniform(random, 0.08, 0.25)
+        white, grey, fluid = uniform(random, 0.72, 0.95), uniform(random, 0.42, 0.65), uniform(random, 0.03, 0.25)
         free_outside = uniform(random, 0, 1) < 0.4
+        as_dark_as_fluid = uniform(random, 0, 1) < BONE_LIKE_FLUID
         means = torch.zeros(len(self.tissues))
         for number, tissue in enumerate(self.tissues):
             if tissue in MIXED:
                 means[number] = grey + (white - grey) * uniform(random, *MIXED[tissue])
             elif tissue in ("fluid", "csf"):
                 means[number] = fluid + normal(random, 0.02)
+            elif tissue == "bone" and as_dark_as_fluid:
+                means[number] = fluid * uniform(random, 0.5, 1.2)
             else:
                 means[number] = uniform(random, 0, 1.2) if free_outside else uniform(random, *OUTSIDE[tissue])
         return means.clamp(0, 1.4)

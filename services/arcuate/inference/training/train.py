@@ -159,6 +159,13 @@ def run_phase(
     prior = class_prior(trained, phase.network)
     random = torch.Generator().manual_seed(1 + progress.steps)
     judged = build(phase.network)
+    if place.best(phase).exists():
+        # What the generator renders may have changed since: the best so far is judged by today's renderings.
+        best = Average(judged)
+        checkpoint.load(place.best(phase), judged, best, None)
+        found = judge(best.into(judged), prior, renderer, held_out, phase)
+        progress = replace(progress, best=found.dice)
+        say(f"{phase.name}: the best so far has held-out Dice {found.dice:.4f}")
     saved = decided = progress.seconds
     running = 0.0
     while progress.seconds < minutes * 60:
