@@ -194,6 +194,16 @@ async def test_other_tasks_and_ended_ones_are_left_alone(desk: Any, department: 
     assert await desk.assign(ask, done, department.person("a", {"spine": 2})) == {}
 
 
+@pytest.mark.parametrize(("seconds", "due"), [(50, 90), (50, 90.6), (5, 90.6)])
+async def test_the_receipt_names_the_due_time_that_the_task_shows(
+    desk: Any, department: Any, seconds: float, due: float
+) -> None:
+    desk.clock.advance(seconds)
+    changed = await desk.assign(department.case("c1", due=due), department.person("a", {"spine": 2}))
+
+    assert department.sentences(changed["c1"])["due"] == ["due 11:30, 1 h 30 after it was given"]
+
+
 async def test_a_due_time_without_zone_is_refused_with_its_place(desk: Any, department: Any) -> None:
     bad = department.case("c1")
     bad[1]["restriction"]["period"]["end"] = "2026-03-17T14:00:00"

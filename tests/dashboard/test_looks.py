@@ -129,3 +129,22 @@ def test_text_in_a_picture_is_escaped() -> None:
 
 def test_the_folder_of_the_room_is_found_from_anywhere() -> None:
     assert (Path(FOLDER) / "pages.toml").is_file()
+
+
+def test_the_keyboard_can_scroll_whatever_scrolls() -> None:
+    classes = {
+        c
+        for block in re.findall(r"([^{}]+)\{[^}]*overflow(?:-y)?: auto", CSS)
+        for c in re.findall(r"^\s*\.([\w-]+)\s*$", block)
+    }
+    assert {"side", "scroll", "scroll-column"} <= classes
+    found = []
+    for path in sorted((FOLDER / "templates").rglob("*.html")):
+        for tag in re.findall(r"<(?:div|section|ul|ol)\b[^>]*>", path.read_text(encoding="utf-8")):
+            named = re.search(r'class="([^"]*)"', tag)
+            if ("data-scroll" in tag or (named and classes & set(named[1].split()))) and not (
+                'tabindex="0"' in tag and "aria-label=" in tag and 'role="region"' in tag
+            ):
+                found.append(f"{path.name}: {tag}")
+
+    assert found == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from arcuate.hospital.exams import load_exams
 from arcuate.hospital.morning import Kind, Morning, expected_ends, make_morning
-from arcuate.hospital.orders import load_wording, write_indication
+from arcuate.hospital.orders import Wording, load_wording, write_indication
 from arcuate.hospital.priors import past_entries
 from arcuate.hospital.readers import roster_entries
 from arcuate.hospital.settings import HospitalSettings
@@ -116,16 +116,34 @@ def test_roster_and_past_are_valid_fhir(morning: Morning) -> None:
     }  # fmt: skip
 
 
+def test_no_indication_says_of_a_person_what_only_the_other_sex_can_have() -> None:
+    import random
+
+    wording, rates = load_wording(), HospitalSettings(poor_indication_share=0.0)
+    exams = [e for e in load_exams() if e.share and e.region in wording.regions]
+    for sex, other in (("F", ("prostate", "low t,")), ("M", ("menses", "postpartum", "ocp", "pregnant"))):
+        texts = [write_indication(e, wording, rates, random.Random(n), sex).lower() for e in exams for n in range(80)]
+        assert not [text for text in texts if any(word in text for word in other)]
+    known = {*wording.past, *wording.deny, *_complaints(wording)}
+    assert {one for said in wording.only.values() for one in said} <= known  # a phrase that was reworded is noticed
+
+
+def _complaints(wording: Wording) -> list[str]:
+    return [one for region in wording.regions.values() for one in region["complaint"]]
+
+
 def test_indications_are_seeded_short_and_written_by_people_in_a_hurry() -> None:
     import random
 
     wording, rates = load_wording(), HospitalSettings()
     exams = [e for e in load_exams() if e.share and e.region in wording.regions]
-    texts = [write_indication(e, wording, rates, random.Random(n)) for e in exams for n in range(60)]
+    texts = [write_indication(e, wording, rates, random.Random(n), "FM"[n % 2]) for e in exams for n in range(60)]
     assert len(set(texts)) > 0.5 * len(texts)
     assert all(0 < len(t) < 160 and "{" not in t for t in texts)
     assert any(t.isupper() for t in texts)
     for exam in load_exams():
         if exam.side:
             other = {"left": "right", "right": "left"}[exam.side]
-            assert not any(other in write_indication(exam, wording, rates, random.Random(n)).lower() for n in range(80))
+            assert not any(
+                other in write_indication(exam, wording, rates, random.Random(n), "F").lower() for n in range(80)
+            )

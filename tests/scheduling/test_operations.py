@@ -30,6 +30,17 @@ def chance(risk: Json, outcome: str = "no-show") -> Json:
     return next(p for p in risk["prediction"] if p["outcome"]["coding"][0]["code"] == outcome)
 
 
+class Slow:
+    """A model that takes its time for each answer."""
+
+    def __init__(self, model: Any, seconds: float) -> None:
+        self.name, self._model, self._seconds = model.name, model, seconds
+
+    def forecast(self, moment: Any) -> Any:
+        time.sleep(self._seconds)
+        return self._model.forecast(moment)
+
+
 async def test_f061_without_a_model_the_sites_rate_answers_and_is_marked(
     open_desk: Open, people: Any, tmp_path: Path
 ) -> None:
@@ -38,6 +49,7 @@ async def test_f061_without_a_model_the_sites_rate_answers_and_is_marked(
 
     assert extension(risk, "confidence")["valueCode"] == "fallback"
     assert float(chance(risk)["probabilityDecimal"]) == 0.08
+    assert extension(risk, "model-away")["valueCode"] == "absent"
     assert risk["note"][0]["text"].startswith("The site's rate: There is no attendance model")
     assert desk.house.rooms["scheduling"].ready() is None
     types.validate(risk)
@@ -61,19 +73,13 @@ async def test_f061_a_slow_model_is_answered_for_within_its_limit_and_the_flow_g
     desk = await open_desk(models, limit_s=0.2)
     model = desk.room.attendance.model
 
-    class Slow:
-        name = model.name
-
-        def forecast(self, moment: Any) -> Any:
-            time.sleep(1.0)
-            return model.forecast(moment)
-
-    desk.room.attendance.model = Slow()
+    desk.room.attendance.model = Slow(model, 1.0)
     began = time.monotonic()
     risks = [await desk.attendance(people.booking(), people.patient()) for _ in range(3)]
 
     assert time.monotonic() - began < 2.5
     assert {extension(r, "confidence")["valueCode"] for r in risks} == {"fallback"}
+    assert {extension(r, "model-away")["valueCode"] for r in risks} == {"silent"}
     assert "did not answer within 200 ms" in risks[0]["note"][0]["text"]
 
 
@@ -83,14 +89,7 @@ async def test_many_bookings_at_once_wait_for_their_turn_and_all_get_the_models_
     desk = await open_desk(models, limit_s=0.8)
     model = desk.room.attendance.model
 
-    class Steady:
-        name = model.name
-
-        def forecast(self, moment: Any) -> Any:
-            time.sleep(0.1)
-            return model.forecast(moment)
-
-    desk.room.attendance.model = Steady()
+    desk.room.attendance.model = Slow(model, 0.1)
     risks = await asyncio.gather(*(desk.attendance(people.booking(), people.patient()) for _ in range(20)))
 
     assert "fallback" not in {extension(risk, "confidence")["valueCode"] for risk in risks}
@@ -172,6 +171,7 @@ async def test_f060_outside_the_training_range_the_sites_rate_answers_with_the_i
 
     assert extension(risk, "confidence")["valueCode"] == "fallback"
     assert "day of booking (2000, trained on" in risk["note"][0]["text"]
+    assert not [e for e in risk["extension"] if e["url"] == "urn:arcuate:ext:model-away"]
 
 
 async def test_a_forecast_states_chance_interval_like_visits_reasons_and_model(

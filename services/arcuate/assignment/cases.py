@@ -149,7 +149,12 @@ def _due(task: Json, order: Json | None, stated: Priority, limits: Limits, now: 
         begun = task.get("authoredOn") or (order or {}).get("authoredOn")
         since = instant(begun, "Task.authoredOn") if begun else now
         due = since + timedelta(minutes=limits.due_minutes[stated])
-    return int((due - now).total_seconds() // 60)
+    # From minute to minute, so that the clock time of a receipt is that of the Task.
+    return int((_minute(due) - _minute(now)).total_seconds() // 60)
+
+
+def _minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)
 
 
 def _standing(task: Json, owner: str | None) -> Standing:

@@ -6,6 +6,7 @@ from sqlalchemy import delete
 from sqlmodel import Session, col
 
 from arcuate.dashboard.tables import PreferenceRow, SessionRow
+from arcuate.kernel.db import upsert
 
 _NOTED_EVERY = timedelta(seconds=30)
 
@@ -42,4 +43,4 @@ def letter_keys(session: Session, person_id: str) -> bool:
 
 def set_letter_keys(session: Session, person_id: str, on: bool) -> None:
     """Keep whether single letters act as keys for a person."""
-    session.merge(PreferenceRow(person_id=person_id, letter_keys=on))
+    upsert(session, PreferenceRow, {"person_id": person_id}, {"letter_keys": on})

@@ -26,7 +26,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Wording:
-    """The phrases of `data/indications.toml`: by region, and those for any region."""
+    """The phrases of `data/indications.toml`: by region, and those for any region; `only` holds those that fit one sex, by `F` and `M`."""
 
     regions: Mapping[str, Mapping[str, Sequence[str]]]
     past: Sequence[str]
@@ -34,6 +34,11 @@ class Wording:
     poor: Sequence[str]
     typos: Sequence[Sequence[str]]
     faults: tuple[Fault, ...]
+    only: Mapping[str, Sequence[str]]
+
+    def fitting(self, phrases: Sequence[str], sex: str) -> Sequence[str]:
+        """Return those of some phrases that can be said of a person of that sex (HL7 table 0001: `F`, `M`)."""
+        return [one for one in phrases if all(one not in said for of, said in self.only.items() if of != sex)]
 
 
 def load_wording() -> Wording:
@@ -45,19 +50,19 @@ def load_wording() -> Wording:
         for row in table.pop("fault")
     )
     common = table.pop("any")
-    return Wording(table, common["past"], common["deny"], common["poor"], common["typos"], faults)
+    return Wording(table, common["past"], common["deny"], common["poor"], common["typos"], faults, common["only"])
 
 
-def write_indication(exam: Exam, wording: Wording, settings: HospitalSettings, source: random.Random) -> str:
-    """Return an indication for that exam as somebody in a hurry types it; the side agrees with a sided exam."""
+def write_indication(exam: Exam, wording: Wording, settings: HospitalSettings, source: random.Random, sex: str) -> str:
+    """Return an indication for that exam and sex as somebody in a hurry types it; the side agrees with a sided exam."""
     if source.random() < settings.poor_indication_share * 0.5:
         return source.choice(wording.poor)
     region = wording.regions[exam.region]
-    parts = [source.choice(region["complaint"])]
+    parts = [source.choice(wording.fitting(region["complaint"], sex))]
     if source.random() < settings.prior_named_share:
-        parts.append(source.choice(wording.past))
+        parts.append(source.choice(wording.fitting(wording.past, sex)))
     if source.random() < 0.4:
-        parts.append(source.choice(wording.deny))
+        parts.append(source.choice(wording.fitting(wording.deny, sex)))
     if source.random() < 1 - settings.poor_indication_share:
         parts.append(source.choice(region["ask"]))
     text = _fill(source.choice([", ", ". ", "; ", " - "]).join(parts), exam.side, source)

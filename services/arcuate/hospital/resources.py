@@ -81,7 +81,7 @@ class PastResources:
         last = {b.order: b for b in self._past.bookings}  # the order's last date decides its state
         for order, logical_id in self._orders.items():
             booking = last[order]
-            exam = self._exams[booking.exam]
+            exam, sex = self._exams[booking.exam], "M" if self._past.people.male[booking.person] else "F"
             status = {FULFILLED: "completed", NO_SHOW: "active"}.get(booking.outcome, "revoked")
             yield {
                 "resourceType": "ServiceRequest", "id": logical_id, "meta": TEST_DATA,
@@ -91,7 +91,7 @@ class PastResources:
                 "status": status, "intent": "order", "priority": priority_of(booking), "code": self._codes[booking.exam],
                 "subject": {"reference": f"Patient/{self._patients[booking.person]}"},
                 "authoredOn": self._stamp(booking.authored),
-                "reasonCode": [{"text": write_indication(exam, wording, self._settings, self._source)}],
+                "reasonCode": [{"text": write_indication(exam, wording, self._settings, self._source, sex)}],
             }  # fmt: skip
 
     def _bookings(self) -> Iterator[Json]:

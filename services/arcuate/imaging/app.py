@@ -151,7 +151,13 @@ def _add_desk(app: FastAPI, imaging: Imaging) -> None:
         listed = await imaging.database.read(
             lambda s: [_study_json(s, row) for row in store.studies(s, max(0, min(limit, _LISTED)), max(0, offset))]
         )
-        return {"at": imaging.clock.now().isoformat(), "studies": listed, "used_bytes": imaging.spool.used}
+        door = {"port": imaging.settings.port, "ae_title": imaging.settings.ae_title}
+        return {
+            "at": imaging.clock.now().isoformat(),
+            "door": door,
+            "studies": listed,
+            "used_bytes": imaging.spool.used,
+        }
 
     @app.post("/imaging/studies/{own_id}/release", dependencies=[allow(Role.LEAD, Role.TECHNOLOGIST, Role.QUALITY)])
     async def release(own_id: str, request: Request) -> Response:

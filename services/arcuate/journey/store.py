@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 from arcuate.journey.domain import Answered
 from arcuate.journey.table import as_mapping
 from arcuate.journey.tables import WORK, CaseRow, CursorRow, LinkRow, StepRow, TurnRow
+from arcuate.kernel.db import upsert
 from arcuate.kernel.work import DISCARDED, PARKED, Later
 
 ADVANCE, TIMER, WATCH = "advance", "timer", "watch"
@@ -28,7 +29,7 @@ def cursor(session: Session) -> int | None:
 
 def save_cursor(session: Session, seq: int) -> None:
     """Remember how far the feed was read."""
-    session.merge(CursorRow(name="feed", seq=seq))
+    upsert(session, CursorRow, {"name": "feed"}, {"seq": seq})
 
 
 def case_of_order(
@@ -99,7 +100,7 @@ def uid_name(uid: str) -> str:
 def link(session: Session, references: Iterable[str], case_id: str) -> None:
     """Remember that resources belong to a case; they may belong to others as well."""
     for reference in references:
-        session.merge(LinkRow(reference=reference, case_id=case_id))
+        upsert(session, LinkRow, {"reference": reference, "case_id": case_id}, {})
 
 
 def linked_cases(session: Session, references: Iterable[str], *, open_only: bool = False) -> set[str]:

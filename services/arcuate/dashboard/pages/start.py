@@ -26,10 +26,7 @@ _READERS = (
     "Post PractitionerRole, Schedule and Slot to the FHIR door, with a token of this role. "
     "Without them every case goes to the shared list, oldest due first."
 )
-_IMAGES = (
-    "C-STORE on port 11112 (unless set otherwise), or STOW-RS at /dicom-web. "
-    "Without images reading and drafts work, measurements stay empty."
-)
+_IMAGES = "C-STORE{port}, or STOW-RS at /dicom-web. Without images reading and drafts work, measurements stay empty."
 _FOR_THE_RIS = (
     "Please send orders (ORM^O01 or OMI^O23), bookings (SIU^S12 to S15, S26) and patient changes (ADT^A01, A04, A08, A40) over MLLP, "
     "port {port}. Every message is answered; one that cannot be read is kept and does not hold up the others."
@@ -120,7 +117,9 @@ def _steps(
     pairs = zip(_ROOMS, known, strict=True)
     silent = [name for (name, _), part in pairs if part.silent is not None and part.silent.since is not None]
     messages, port = int(counted.get("messages") or 0), (doors.get("door") or {}).get("port", 2575)
-    images = len(studies.get("studies") or [])
+    images, scp = len(studies.get("studies") or []), studies.get("door") or {}
+    at = f" on port {scp['port']}" if scp else ""
+    sending = f"storescu -aec {scp['ae_title']} 127.0.0.1 {scp['port']} +sd FOLDER" if scp else ""
     rooms = "Every room that was asked answers." if not silent else f"No answer from: {', '.join(silent)}."
     return [
         Step("Program runs", f"{rooms} The data lie in {data_folder}.", not silent),
@@ -131,7 +130,7 @@ def _steps(
         ),
         Step("Name your scanners", _SCANNERS, bookings, "seen" if bookings else "no booking yet"),
         Step("Name your readers and shifts", _READERS, roster, "on the roster" if roster else "nobody yet", "arcuate token --role integration"),
-        Step("Let images in", _IMAGES, images > 0, f"{count(images, 'study', 'studies')} so far", "storescu -aec ARCUATE 127.0.0.1 11112 +sd FOLDER"),
+        Step("Let images in", _IMAGES.format(port=at), images > 0, f"{count(images, 'study', 'studies')} so far", sending),
     ]  # fmt: skip
 
 
