@@ -21,6 +21,22 @@ ROOT = Path(__file__).parent.parent
 IN_CI = bool(os.environ.get("ARCUATE_CI"))
 
 
+# The files that take longest, measured: begun first, so that no worker ends on one of them while the other has nothing left
+# (pytest-xdist would begin with the files of most tests; these have few).
+LONGEST = (
+    "browser/test_pages_in_chromium.py", "journey/test_order_to_report.py", "imaging/test_quantify.py", "gateway/test_f008_kill.py",
+    "journey/test_department_journeys.py", "corpus/test_journey_real.py", "corpus/test_hl7v2_messages.py", "contract/test_command.py",
+    "hospital/test_heads_measured.py", "imaging/test_receiving.py", "journey/test_replicas.py", "journey/test_rooms_away.py",
+    "inference/test_engine_process.py", "gateway/test_content.py", "gateway/test_outgoing.py", "record/test_export.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; everything else keeps its order."""
+    place = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 def _absent(what: str, todo: str) -> None:
     """Skip with the reason; in CI a missing part is a failure."""
     if IN_CI:
