@@ -5,14 +5,13 @@ import hashlib
 import itertools
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 
 from arcuate.gateway import domain
 from arcuate.gateway.domain import Answer, Finding, Verdict
 from arcuate.gateway.keeper import Keeper, Kept, NewFrame
-from arcuate.gateway.mapping import plan
 from arcuate.gateway.profile import Profile, Profiles
+from arcuate.gateway.route import Route, Routes, latin
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.gateway.verdict import finding_of
 from arcuate.kernel.clock import Clock
@@ -43,7 +42,7 @@ class Intake:
         self, keeper: Keeper, profiles: Profiles, settings: GatewaySettings, clock: Clock, on_stored: Callable[[], None]
     ) -> None:
         self.keeper = keeper
-        self._profiles, self._settings = profiles, settings
+        self._routes, self._settings = Routes(profiles), settings
         self._clock, self._on_stored = clock, on_stored
         self._log = get_logger("gateway")
         self.storage_fault: str | None = None
@@ -62,13 +61,15 @@ class Intake:
         Whatever fails, nothing positive is answered before the commit.
         """
         header = headers.read(raw)
-        profile = self._profiles.of_header(header)
-        if header is not None and profile.content_fault == "AA" and _is_ordinary(*header.type):
-            finding = _STORED  # this sender gets AA for whatever it says: what that is, is read afterwards
+        route, now = self._routes.of(header), self._clock.now()
+        if header is not None and route.ordinary:
+            answer = route.stored(header, self._control_id(), now)
         else:
-            finding = self._looked(raw, header, profile)
+            answer = domain.answer(
+                header, self._looked(raw, header, route.profile), route.profile, self._control_id(), now
+            )
         digest = headers.content_hash(raw, header)
-        self._keep(header, profile, finding, raw, None, len(raw), digest, peer, reply)
+        self._keep(header, route, answer, now, raw, None, len(raw), digest, peer, reply)
 
     def _looked(self, raw: bytes, header: Header | None, profile: Profile) -> Finding:
         try:
@@ -82,26 +83,41 @@ class Intake:
         header = headers.read(head)
         error = ack.too_large(self._settings.processed_bytes)
         finding = Finding(Verdict.CONTENT_FAULT, error) if header else Finding(Verdict.NO_HEADER, ack.NO_HEADER)
-        self._keep(header, self._profiles.of_header(header), finding, None, name, size, digest, peer, reply)
+        self._found(header, finding, None, name, size, digest, peer, reply)
 
     def refuse(self, head: bytes, size: int, peer: str, reply: Reply) -> None:
         """Journal the beginning of a frame over the limit for keeping, and refuse it."""
-        header = headers.read(head)
         finding = Finding(Verdict.TOO_LARGE, ack.too_large(self._settings.spooled_bytes))
         self._log.error("frame refused: over the limit for keeping", peer=peer, size=size)
-        digest = hashlib.sha256(head).digest()
-        self._keep(header, self._profiles.of_header(header), finding, head, None, size, digest, peer, reply)
+        self._found(headers.read(head), finding, head, None, size, hashlib.sha256(head).digest(), peer, reply)
+
+    def _found(
+        self, header: Header | None, finding: Finding, raw: bytes | None, spool: str | None, size: int, digest: bytes, peer: str,
+        reply: Reply,
+    ) -> None:  # fmt: skip
+        route, now = self._routes.of(header), self._clock.now()
+        answer = domain.answer(header, finding, route.profile, self._control_id(), now)
+        self._keep(header, route, answer, now, raw, spool, size, digest, peer, reply)
 
     def _keep(
-        self, header: Header | None, profile: Profile, finding: Finding, raw: bytes | None, spool: str | None, size: int, digest: bytes,
-        peer: str, reply: Reply,
+        self, header: Header | None, route: Route, answer: Answer, now: datetime, raw: bytes | None, spool: str | None, size: int,
+        digest: bytes, peer: str, reply: Reply,
     ) -> None:  # fmt: skip
-        now = self._clock.now()
-        answer = domain.answer(header, finding, profile, self._control_id(), now)
+        control_id = latin(header.control_id) if header else ""
         frame = NewFrame(
-            now, peer, profile.name, _sender(header), _latin(header.control_id) if header else "", _kind(header), size, digest,
-            raw, spool, answer.code, answer.wire,
-        )  # fmt: skip
+            now,
+            peer,
+            route.profile.name,
+            route.sender,
+            control_id,
+            route.kind,
+            size,
+            digest,
+            raw,
+            spool,
+            answer.code,
+            answer.wire,
+        )
         if not self._pending:
             asyncio.get_running_loop().call_soon(self._commit_pending)
         self._pending.append((frame, header, answer, reply))
@@ -132,27 +148,5 @@ class Intake:
         self.storage_fault = error.what if isinstance(error, ArcuateError) else type(error).__name__
         self._log.error("frame not stored", error=type(error).__name__)
         finding = Finding(Verdict.NOT_STORED, ack.NOT_STORED)
-        return domain.answer(header, finding, self._profiles.of_header(header), self._control_id(), self._clock.now())
-
-
-@lru_cache(4096)
-def _is_ordinary(kind: str, event: str) -> bool:
-    """Say whether a type and event are known here and answer nothing of ours, whatever else the message holds."""
-    return plan.use_of(kind, event) not in ("unknown", "acknowledgement")
-
-
-def _sender(header: Header | None) -> str:
-    """MSH-3 and MSH-4 as one text for our own tables."""
-    return _latin(header.field(3) + b"|" + header.field(4)) if header is not None else ""
-
-
-def _kind(header: Header | None) -> str:
-    if header is None:
-        return ""
-    kind, event = header.type
-    return f"{kind}^{event}" if event else kind
-
-
-def _latin(raw: bytes) -> str:
-    """Bytes as text that keeps them apart one by one and can be stored (no NUL)."""
-    return raw.decode("latin-1").replace("\x00", "\ufffd")
+        profile = self._routes.of(header).profile
+        return domain.answer(header, finding, profile, self._control_id(), self._clock.now())

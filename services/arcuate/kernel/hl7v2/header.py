@@ -64,9 +64,10 @@ def begins(raw: bytes) -> bool:
 def read(raw: bytes) -> Header | None:
     """The first MSH of a frame, or None."""
     if raw.startswith(b"MSH") and len(raw) > 8:
-        start = 0
-        ends = [position for mark in (b"\r", b"\n") if (position := raw.find(mark, 3)) >= 0]
-        end = min(ends) if ends else len(raw)
+        start, end = 0, raw.find(b"\r", 3)
+        end = len(raw) if end < 0 else end
+        newline = raw.find(b"\n", 3, end)
+        end = end if newline < 0 else newline
         if not begins(raw):
             return None
         separator = raw[3:4]
@@ -77,7 +78,7 @@ def read(raw: bytes) -> Header | None:
         start, end = found.span(1)
         separator = raw[start + 3 : start + 4]
     parts = raw[start:end].split(separator)
-    before = start + sum(len(part) + 1 for part in parts[:6])
+    before = start + len(separator.join(parts[:6])) + 1
     present = len(parts) > 6
     time_start, time_end = (before, before + len(parts[6])) if present else (start, start)
     fields = (parts[0], separator, *(parts[1:] or [b""]))

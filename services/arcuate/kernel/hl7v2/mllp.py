@@ -112,6 +112,9 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Event]:
         """What the bytes complete, in order."""
+        if self._state is _State.OUTSIDE and len(data) - 3 <= self._processed and _is_one_frame(data):
+            self.frames_begun += 1
+            return [Framed(data[1:-2])]
         position = 0
         next_start = data.find(VT)
         while position < len(data) and self._state is not _State.CLOSED:
@@ -223,6 +226,11 @@ class FrameReader:
     def _take(self) -> list[Event]:
         events, self._events = self._events, []
         return events
+
+
+def _is_one_frame(data: bytes) -> bool:
+    """Say whether the bytes are one whole frame and nothing else, as nearly always."""
+    return data[:1] == VT and data.find(FS) == len(data) - 2 and data[-1:] == CR and data.find(VT, 1) < 0
 
 
 class MllpClient:
