@@ -62,7 +62,7 @@ def test_f068_any_text_in_any_field_leaves_the_message_as_it_was_meant(
     )
     assert message.value("OBR-31.2") == reason and message.value("OBR-16.2") == requester
     lines = [obx[5].text for obx in message.all("OBX")[:-1]]
-    kept = oru._text(
+    kept = oru.plain_text(
         {"presentedForm": [{"contentType": "text/plain", "data": base64.b64encode(text.encode()).decode()}]}
     )
     assert "".join(lines).replace(" ", "") == "".join(kept).replace(" ", "")

@@ -150,7 +150,7 @@ def build(context: RoomContext, settings: GatewaySettings) -> Parts:
     entrance = door.make(door.Place(database.url, database.schema, spool_dir), settings, clock, sorter.wake)
     feed = FeedReader(
         fhir, lambda: database.read(lambda s: store.cursor(s, _FEED)),
-        lambda value: database.write(lambda s: store.save_cursor(s, _FEED, value)), types=("DiagnosticReport", "Task"), clock=clock,
+        lambda value: database.write(lambda s: store.save_cursor(s, _FEED, value)), types=compose.types(settings.receivers), clock=clock,
     )  # fmt: skip
     return Parts(context, settings, gateway, entrance, sorter, mapper, sending, sender, composer, feed)
 

@@ -16,12 +16,15 @@ class Receiver(BaseModel, frozen=True):
     Attributes:
         name: How people call it; also the key of its queue.
         kind: `dictation` gets drafts; `report` gets signed reports; `ris` gets signed reports and what our pages ask for.
+        also: What it gets beside that: `SIU` what changes of bookings at our doors, `ORM` or `OMG` how far an order is (ORC-1 SC), `MDM` each
+            signed report as a document with a PDF.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9 _.-]{1,40}$")
     kind: Literal["dictation", "report", "ris"]
     host: str
     port: int = Field(ge=1, le=65535)
+    also: tuple[Literal["SIU", "ORM", "OMG", "MDM"], ...] = ()
     application: str = ""
     facility: str = ""
 

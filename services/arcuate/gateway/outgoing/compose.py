@@ -2,19 +2,20 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
 
 from arcuate.gateway.mapping.report import SIGNED
-from arcuate.gateway.outgoing import oru, queue, srm
+from arcuate.gateway.outgoing import mdm, oru, queue, siu, srm, status
 from arcuate.gateway.outgoing.queue import NewOutgoing
 from arcuate.gateway.settings import Receiver
 from arcuate.kernel import codes
 from arcuate.kernel.clock import Clock
-from arcuate.kernel.errors import Json, NotFound, Unavailable
+from arcuate.kernel.errors import Gone, Json, NotFound, Unavailable
 from arcuate.kernel.fhir.bundle import reference_id
 from arcuate.kernel.fhir.client import FhirClient, version_of
 from arcuate.kernel.fhir.feed import Change
@@ -22,16 +23,35 @@ from arcuate.kernel.hl7v2 import build
 from arcuate.kernel.work import Apply, Job, Later
 
 _LONGEST_NAME = 20
+_FROM_HL7 = f"{codes.SYSTEM_JOURNAL}#"
+# What a receiver may ask for beside what its kind gets, and the resources that it is made of.
+_MADE_OF: Mapping[str, tuple[str, ...]] = {
+    "SIU": ("Appointment",), "ORM": ("ServiceRequest", "Procedure"), "OMG": ("ServiceRequest", "Procedure"), "MDM": (),
+}  # fmt: skip
+
+
+def types(receivers: Sequence[Receiver]) -> tuple[str, ...]:
+    """Return the types of resources whose changes may mean a message to one of these receivers."""
+    more = {kind for one in receivers for asked in one.also for kind in _MADE_OF[asked]}
+    return ("DiagnosticReport", "Task", *sorted(more))
 
 
 def wanted(change: Change) -> bool:
-    """Say whether a change may mean a message: a report that is a draft of ours or signed, or something asked of the RIS."""
+    """Say whether a change may mean a message: a report that is a draft of ours or signed, something asked of the RIS, or a
+    booking, an order or an exam (which are read only where a receiver asks for them).
+    """
     resource = change.resource
     if resource is None:
         return False
+    if change.type in ("Appointment", "ServiceRequest", "Procedure"):
+        return True
     if change.type == "DiagnosticReport":
         return is_draft(resource) or resource.get("status") in SIGNED
     return change.type == "Task" and resource.get("status") == "requested" and bool(srm.asked(resource))
+
+
+def _about(resource: Json) -> str:
+    return f"{resource['resourceType']}/{resource['id']}"
 
 
 def _namespace(name: str) -> str:
@@ -60,13 +80,15 @@ class Composer:
         Raises:
             Later: The record does not answer.
         """
-        kind, id = str(job.payload["type"]), str(job.payload["id"])
+        kind, id, version = (str(job.payload[name]) for name in ("type", "id", "version"))
         try:
+            if kind in ("Appointment", "ServiceRequest", "Procedure"):
+                return self._queued(await self._changed(kind, id, int(version)))
             resource = await self.fhir.read(kind, id)
-            if version_of(resource) != str(job.payload["version"]):
+            if version_of(resource) != version:
                 return None
             messages = await (self._report(resource) if kind == "DiagnosticReport" else self._asked(resource))
-        except NotFound:
+        except (NotFound, Gone):
             return None
         except Unavailable as error:
             raise Later(5.0, "the record does not answer") from error
@@ -99,7 +121,86 @@ class Composer:
             raw = oru.message(envelope, content)
             build.check(raw)
             made.append(self._outgoing(receiver, kind, about, patient, orders, envelope, raw))
+            if "MDM" in receiver.also and not draft:
+                made.append(self._document(receiver, content, about))
         return made
+
+    def _document(self, receiver: Receiver, content: oru.Content, about: str) -> NewOutgoing:
+        envelope = self._envelope(receiver, "MDM", mdm.event(content.report), "MDM_T02")
+        raw = mdm.message(envelope, content)
+        build.check(raw)
+        return self._outgoing(receiver, "final", about, content.patient, content.orders, envelope, raw)
+
+    async def _changed(self, kind: str, id: str, version: int) -> list[NewOutgoing]:
+        """Return what one version of a booking, an order or an exam means for those who ask.
+
+        Each version is compared with the one before it, so that two quick changes are two messages. What came by HL7 is not sent: who
+        said it knows it, and between the systems of a hospital its interface engine carries messages.
+        """
+        asking = [one for one in self.receivers if any(kind in _MADE_OF[asked] for asked in one.also)]
+        if not asking:
+            return []
+        now = await self.fhir.read(kind, id, str(version))
+        before = await self._version(kind, id, version - 1)
+        source, stood = ((one or {}).get("meta", {}).get("source", "") for one in (now, before))
+        if (
+            source.startswith(_FROM_HL7) and source != stood
+        ):  # an update at our doors may keep the source of what it changes
+            return []
+        return await (
+            self._booking(now, before, asking) if kind == "Appointment" else self._progress(now, before, asking)
+        )
+
+    async def _version(self, kind: str, id: str, version: int) -> Json | None:
+        try:
+            return await self.fhir.read(kind, id, str(version)) if version > 0 else None
+        except (NotFound, Gone):
+            return None
+
+    async def _booking(self, now: Json, before: Json | None, asking: Sequence[Receiver]) -> list[NewOutgoing]:
+        event = siu.event(before, now)
+        actors = [participant.get("actor") for participant in now.get("participant", [])]
+        patient = await self._first(actors, "Patient") if event else None
+        if patient is None:
+            return []
+        places = [one for one in [await self._read(actor, "Location") for actor in actors] if one]
+        content = siu.Content(now, patient, await self._first(now.get("basedOn", []), "ServiceRequest"), places)
+        orders = [content.order] if content.order else []
+        made = []
+        for receiver in asking:
+            envelope = self._envelope(receiver, "SIU", event, "SIU_S12")
+            raw = siu.message(envelope, content)
+            build.check(raw)
+            made.append(
+                self._outgoing(receiver, "booking", _about(now), patient, orders, envelope, raw, version_of(now))
+            )
+        return made
+
+    async def _progress(self, now: Json, before: Json | None, asking: Sequence[Receiver]) -> list[NewOutgoing]:
+        code = status.code(before, now)
+        order = (
+            now
+            if now["resourceType"] == "ServiceRequest"
+            else await self._first(now.get("basedOn", []), "ServiceRequest")
+        )
+        patient = await self._read((order or {}).get("subject"), "Patient") if code else None
+        if order is None or patient is None:
+            return []
+        changed = datetime.fromisoformat(str(now["meta"]["lastUpdated"]))
+        made = []
+        for receiver in asking:
+            kind = "OMG" if "OMG" in receiver.also else "ORM"
+            event, structure = status.STRUCTURES[kind]
+            envelope = self._envelope(receiver, kind, event, structure)
+            raw = status.message(envelope, code, order, patient, changed, self.zone)
+            build.check(raw)
+            made.append(
+                self._outgoing(receiver, "status", _about(now), patient, [order], envelope, raw, version_of(now))
+            )
+        return made
+
+    async def _first(self, references: Sequence[Json | None], kind: str) -> Json | None:
+        return next((one for one in [await self._read(reference, kind) for reference in references] if one), None)
 
     async def _is_late(self, order: Json) -> bool:
         """A draft goes out only while the order stands and nobody has signed."""
@@ -114,7 +215,7 @@ class Composer:
         if not receivers or appointment is None or task.get("status") != "requested":
             return []
         actors = [participant.get("actor") for participant in appointment.get("participant", [])]
-        patient = next((one for one in [await self._read(actor, "Patient") for actor in actors] if one), None)
+        patient = await self._first(actors, "Patient")
         if patient is None:
             return []
         made = []
@@ -149,9 +250,11 @@ class Composer:
         orders: Sequence[Json],
         envelope: build.Envelope,
         raw: bytes,
+        version: str = "",
     ) -> NewOutgoing:
-        # What the message says, without its own time and number: the same words are not sent twice.
-        said = raw.split(b"\r", 1)[1]
+        # What the message says, without its own time and number: the same words are not sent twice. A state that comes back (held,
+        # released, held) is said again: there the version tells.
+        said = version.encode() or raw.split(b"\r", 1)[1]
         dedupe = hashlib.sha256(
             b"\x00".join((receiver.name.encode(), about.encode(), envelope.event.encode(), said))
         ).hexdigest()

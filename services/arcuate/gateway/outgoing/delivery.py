@@ -12,6 +12,8 @@ from arcuate.kernel.fhir.client import FhirClient, version_of
 from arcuate.kernel.work import Job, Later
 
 _STATUS = {queue.WAITING: "in-progress", queue.DELIVERED: "completed", queue.PARKED: "on-hold"}
+# Communications are about reports; that a booking or a status has been told stands in the queue alone.
+_REPORTS = {"draft": "Draft to dictation", "final": "Signed report"}
 _SYSTEM = codes.job_system("gateway")
 
 
@@ -32,7 +34,7 @@ class Delivery:
         try:
             if row.kind == "ask":
                 await self._asked(row, state)
-            else:
+            elif row.kind in _REPORTS:
                 entry = bundle.update_where(communication(row, state), {"identifier": f"{_SYSTEM}|out-{row.id}"})
                 source = codes.identifier(_SYSTEM, f"out-{row.id}-{state}-{row.tries}")
                 await self._fhir.transaction(bundle.transaction([entry], source))
@@ -54,7 +56,7 @@ class Delivery:
 
 def communication(row: Outgoing, state: str) -> Json:
     """Return the Communication of a delivery as it stands in `state`."""
-    display = {"draft": "Draft to dictation", "final": "Signed report"}[row.kind]
+    display = _REPORTS[row.kind]
     made: Json = {
         "resourceType": "Communication",
         "identifier": [codes.identifier(_SYSTEM, f"out-{row.id}")],

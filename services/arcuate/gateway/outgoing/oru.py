@@ -16,7 +16,7 @@ from arcuate.kernel.hl7v2.build import Value, segment
 _STATUS = {"preliminary": "P", "final": "F", "amended": "C", "corrected": "C", "appended": "C"}
 _SEX = {"female": "F", "male": "M", "other": "O", "unknown": "U"}
 _PRIORITY = {"stat": "S", "asap": "A", "urgent": "A", "routine": "R"}
-_STUDY = ("18748-4", "Diagnostic imaging study", "LN")
+STUDY = ("18748-4", "Diagnostic imaging study", "LN")
 _LOCAL = "99ARC"
 _NO_NAME = ("", "", "", "", "", "", "U")
 MACHINE_VALUE = "Machine value, not reviewed"
@@ -38,7 +38,7 @@ def message(envelope: build.Envelope, content: Content) -> bytes:
     """Return the message; one OBR for each order, the content behind the first."""
     lines = [pid(content.patient)]
     for place, order in enumerate(content.orders, 1):
-        lines += [_orc(order), _obr(order, place, content)]
+        lines += [orc(order), obr(order, place, content.report)]
         if place == 1:
             lines += [*_removed(content.report), *_content(content)]
     return build.message(envelope, lines)
@@ -96,34 +96,43 @@ def numbers(order: Json) -> tuple[tuple[build.Component, ...], tuple[build.Compo
     return placer, filler if filler[0] else (accession,), accession
 
 
-def _orc(order: Json) -> str:
+def orc(order: Json) -> str:
+    """Return ORC of a result: the numbers of its order."""
     placer, filler, _ = numbers(order)
     return segment("ORC", {1: "RE", 2: placer, 3: filler})
 
 
-def _obr(order: Json, place: int, content: Content) -> str:
-    report = content.report
+def obr(order: Json, place: int, report: Json | None = None) -> str:
+    """Return OBR of an order, and of the report that answers it."""
+    said = report or {}
     placer, filler, accession = numbers(order)
     fields: dict[int, Value] = {
         1: str(place),
         2: placer,
         3: filler,
-        4: coded(order.get("code") or report.get("code") or {}),
+        4: coded(order.get("code") or said.get("code") or {}),
         5: _PRIORITY.get(order.get("priority", ""), ""),
         16: ("", str((order.get("requester") or {}).get("display", ""))),
         18: accession,
-        25: status(report),
     }
+    if report is not None:
+        fields[25] = status(report)
     for number, name in ((7, "effectiveDateTime"), (22, "issued")):
-        if text := report.get(name):
+        if text := said.get(name):
             fields[number] = time_of(str(text))
     reasons = [str(reason["text"]) for reason in order.get("reasonCode", []) if reason.get("text")]
     if reasons:
         fields[31] = [("", reason) for reason in reasons]
-    readers = [one.get("display", "") for one in report.get("resultsInterpreter", []) if one.get("display")]
+    readers = [one.get("display", "") for one in said.get("resultsInterpreter", []) if one.get("display")]
     if readers:
         fields[32] = (("", str(readers[0])),)
     return segment("OBR", fields)
+
+
+def report_number(report: Json) -> str:
+    """Return the number by which the report is known, else our own for it."""
+    known = (str(one["value"]) for one in report.get("identifier", []) if one.get("value"))
+    return next(known, str(report.get("id", "")))
 
 
 def status(report: Json) -> str:
@@ -165,9 +174,9 @@ def _content(content: Content) -> list[str]:
     """Return OBX: the text line by line, then each measured value."""
     made: list[str] = []
     said = status(content.report)
-    lines = _text(content.report)
+    lines = plain_text(content.report)
     for piece in (piece for line in lines if lines != [""] for piece in wrapped(line)):
-        made.append(_obx(len(made) + 1, "TX", _STUDY, "", piece or " ", said))
+        made.append(obx(len(made) + 1, "TX", STUDY, "", piece or " ", said))
     place = len(made)
     for observation in content.observations:
         place += 1
@@ -175,15 +184,16 @@ def _content(content: Content) -> list[str]:
     return made
 
 
-def _obx(
+def obx(
     place: int, kind: str, code: tuple[build.Component, ...], sub: str, value: Value, said: str, **more: Value
 ) -> str:
+    """Return OBX; `more` are further fields by number (`f6`)."""
     fields: dict[int, Value] = {1: str(place), 2: kind, 3: code, 4: sub, 5: value, 11: said}
     fields |= {int(name[1:]): extra for name, extra in more.items()}
     return segment("OBX", fields)
 
 
-def _text(report: Json) -> list[str]:
+def plain_text(report: Json) -> list[str]:
     """Return the lines of the report; control characters are no text and are left out (row 068)."""
     return _CONTROL.sub("", _raw_text(report)).replace("\r\n", "\n").replace("\r", "\n").strip("\n").split("\n")
 
@@ -232,13 +242,11 @@ def _value(place: int, observation: Json, said: str) -> list[str]:
         unit = str(quantity.get("code") or quantity.get("unit") or "1")
         units: Value = (unit, str(quantity.get("unit") or unit), "UCUM")
         lines = [
-            _obx(
-                place, "NM", code, side, f"{Decimal(str(quantity['value'])):f}", said, f6=units, f7=_range(observation)
-            )
+            obx(place, "NM", code, side, f"{Decimal(str(quantity['value'])):f}", said, f6=units, f7=_range(observation))
         ]
     else:
         words: Value = [*wrapped(_words(observation))]
-        lines = [_obx(place, "ST" if len(words) == 1 else "TX", code, side, words, said)]
+        lines = [obx(place, "ST" if len(words) == 1 else "TX", code, side, words, said)]
     if observation.get("status") in ("preliminary", "registered"):
         device = (observation.get("device") or {}).get("display", "")
         lines.append(segment("NTE", {1: "1", 2: "L", 3: f"{MACHINE_VALUE}{f' ({device})' if device else ''}"}))

@@ -27,8 +27,8 @@ def message(envelope: build.Envelope, task: Json, appointment: Json, patient: Js
     """Return the request."""
     kind = asked(task)
     fields: dict[int, Value] = {
-        1: _appointment_number(appointment, "PLAC"),
-        2: _appointment_number(appointment, "FILL"),
+        1: appointment_number(appointment, "PLAC"),
+        2: appointment_number(appointment, "FILL"),
         6: ("", "Cancel" if kind == "cancel" else "Reschedule"),
         7: ("", str(task.get("description") or "")),
         15: ("", *_who(task)),
@@ -48,7 +48,8 @@ def message(envelope: build.Envelope, task: Json, appointment: Json, patient: Js
     )
 
 
-def _appointment_number(appointment: Json, kind: str) -> tuple[build.Component, ...]:
+def appointment_number(appointment: Json, kind: str) -> tuple[build.Component, ...]:
+    """Return the EI of an appointment's placer (`PLAC`) or filler (`FILL`) number, empty where it has none."""
     for one in appointment.get("identifier", []):
         codings = (one.get("type") or {}).get("coding", [])
         if any(coding.get("code") == kind for coding in codings):
