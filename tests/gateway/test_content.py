@@ -168,9 +168,9 @@ async def test_f025_an_order_of_another_patient_changes_nothing(site: Site) -> N
     await site.apply(order("ACC1", "100"))
     assert await site.apply(order("ACC1", "999", control="XO", control_id="2", name="Roe^Rick")) == ["AA"]
 
-    assert [(one["cause"], one["condition"], one["orders"]) for one in await site.errors()] == [
-        ("identity conflict", "204", [])
-    ]
+    (item,) = await site.errors()
+    assert (item["cause"], item["condition"]) == ("identity conflict", "204")
+    assert "urn:arcuate:id:accession|ACC1" in item["orders"]  # the case of this order shows it
     assert (await site.order("ACC1"))["meta"]["versionId"] == "1"
     assert await site.find("Patient", identifier="urn:arcuate:id:patient:HOSP|999") == []
 

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from prometheus_client import CollectorRegistry, Gauge
+from pydantic import Field
 from sqlmodel import Session
 from starlette.responses import Response
 
@@ -36,6 +37,10 @@ INTEGRATORS = (Role.INTEGRATION, Role.ADMIN)
 READERS = (*INTEGRATORS, Role.QUALITY, Role.LEAD)
 _FEED = "feed"
 _TIDY_S = 5.0
+
+
+Number = Annotated[int, Field(ge=0, le=2**63 - 1)]  # what a database can hold
+Most = Annotated[int, Field(ge=1, le=1000)]
 
 
 @dataclass
@@ -170,17 +175,17 @@ def _add_journal_routes(app: FastAPI, parts: Parts) -> None:
     database = parts.context.database
 
     @app.get("/gateway/journal", dependencies=[allow(*INTEGRATORS)])
-    async def journal(before: int | None = None, limit: int = 50, sender: str = "", state: str = "") -> Json:
+    async def journal(before: Number | None = None, limit: Most = 50, sender: str = "", state: str = "") -> Json:
         await parts.sorter.sort()  # what has been acknowledged shows, with what it holds
         return await database.read(lambda s: views.journal(s, before, limit, sender, state))
 
     @app.get("/gateway/journal/{number}", dependencies=[allow(*INTEGRATORS)])
-    async def journal_row(number: int) -> Json:
+    async def journal_row(number: Number) -> Json:
         await parts.sorter.sort()
         return await database.read(lambda s: views.journal_item(s, number))
 
     @app.get("/gateway/journal/{number}/raw", dependencies=[allow(*INTEGRATORS)])
-    async def journal_raw(request: Request, number: int) -> Response:
+    async def journal_raw(request: Request, number: Number) -> Response:
         row = await database.read(lambda s: store.frame(s, number))
         get_logger("gateway").info("journal content opened", number=number, by=principal_of(request).subject)
         return Response(parts.gateway.raw_of(row), media_type="application/octet-stream")
@@ -221,7 +226,7 @@ def _add_error_routes(app: FastAPI, parts: Parts) -> None:
     database, clock = parts.context.database, parts.context.clock
 
     @app.get("/gateway/errors", dependencies=[allow(*INTEGRATORS)])
-    async def errors(before: int | None = None, limit: int = 50, cause: str = "") -> Json:
+    async def errors(before: Number | None = None, limit: Most = 50, cause: str = "") -> Json:
         await parts.sorter.sort()
         await service.tidy(database, clock)
         return await database.read(lambda s: views.errors(s, before, limit, cause))
@@ -284,7 +289,7 @@ def _add_error_routes(app: FastAPI, parts: Parts) -> None:
 
 def _item(text: str) -> tuple[str, int]:
     way, _, number = text.partition("-")
-    if way not in ("in", "out", "job") or not number.isdigit():
+    if way not in ("in", "out", "job") or not (number.isdecimal() and number.isascii() and len(number) < 19):
         raise NotFound("There is no such item in the error queue", where=text[:40])
     return way, int(number)
 

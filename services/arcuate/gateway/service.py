@@ -77,8 +77,9 @@ class Gateway:
             # Searches are answered one by one: between two of them another may have written, so that what they say together
             # never stood. Only what stands twice is a person's to decide.
             mapped, faults = await self._mapped(use, context, needs)
+        named = tuple(needs.others.get("ServiceRequest", ()))
         if mapped is None:
-            return self._parked(loaded, faults[0])
+            return self._parked(loaded, faults[0], named=named)
         if mapped.entries:
             try:
                 await self.fhir.transaction(bundle.transaction(mapped.entries, source_of(loaded)))
@@ -86,9 +87,9 @@ class Gateway:
                 raise
             except (BadInput, Conflict, Refused) as error:
                 refused = ContentFault("refused by the record", f"The record refused it: {error.what}", error.where)
-                return self._parked(loaded, refused)
+                return self._parked(loaded, refused, named=named)
         if faults:
-            return self._parked(loaded, faults[0], mapped)
+            return self._parked(loaded, faults[0], mapped, named)
         return self._applied(loaded, mapped, keys)
 
     async def _mapped(self, use: str, context: Context, needs: Needs) -> tuple[Mapped | None, Sequence[ContentFault]]:
@@ -123,10 +124,13 @@ class Gateway:
         cancels, marks = await self.database.read(lambda s: (store.cancels(s, orders, now), store.marks(s, keys)))
         return await lookups.look_up(self.fhir, needs, cancels, marks)
 
-    def _parked(self, loaded: Loaded, fault: ContentFault, mapped: Mapped | None = None) -> Apply:
+    def _parked(
+        self, loaded: Loaded, fault: ContentFault, mapped: Mapped | None = None, named: Sequence[str] = ()
+    ) -> Apply:
+        """Note why a message waits for a person, and which orders it names: the cases of these orders show it."""
         outcome = Settled(
             State.PARKED, fault.cause, fault.what, fault.where, fault.condition, tuple(mapped.made) if mapped else (),
-            loaded.message.note, tuple(mapped.orders) if mapped else (),
+            loaded.message.note, tuple(mapped.orders) if mapped and mapped.orders else tuple(named),
         )  # fmt: skip
         settle, message_id = self._settler(loaded, outcome), _id(loaded)
 
