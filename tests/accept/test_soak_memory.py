@@ -2,13 +2,12 @@
 
 import asyncio
 import statistics
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.accept.programs import descriptors, gateway, memory_kib
 from tests.accept.sizes import size
 from tests.gateway.messages import order, registration
 
@@ -19,51 +18,6 @@ from arcuate.kernel.hl7v2.mllp import MllpClient
 SECONDS = size(20, 600)
 SENDERS, PATIENTS, PAUSE_S = 4, 50, 0.05
 GROWTH = 0.10  # of the memory, from the first third's end to the last part
-
-
-@asynccontextmanager
-async def gateway(data: Path) -> AsyncIterator[tuple[int, int]]:
-    """Run a gateway with its record as a program; yields its process and port."""
-    here = Path(__file__).parents[1] / "gateway" / "program.py"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(here), str(data), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        assert process.stdout is not None
-        yield process.pid, int(await asyncio.wait_for(process.stdout.readline(), 120))
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-def family(pid: int) -> list[int]:
-    """Return a process and all that it started, by /proc."""
-    found = [pid]
-    for one in found:
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
-            with suppress(OSError):
-                found += [int(child) for child in task.read_text().split()]
-    return found
-
-
-def memory_kib(pid: int) -> int:
-    """Return the private and shared memory in use of a family, by PSS, in KiB."""
-    total = 0
-    for one in family(pid):
-        with suppress(OSError):
-            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
-            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total
-
-
-def descriptors(pid: int) -> int:
-    """Return how many files and sockets a family holds open."""
-    found = 0
-    for one in family(pid):
-        with suppress(OSError):
-            found += len(list(Path(f"/proc/{one}/fd").iterdir()))
-    return found
 
 
 async def _send(sender: int, port: int, end: float, sent: list[int]) -> None:

@@ -5,15 +5,12 @@ journal's write-ahead log, a flush of that log that begins after it and succeeds
 """
 
 import asyncio
-import contextlib
-import os
 import re
-import signal
-import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from tests.accept.programs import gateway
 from tests.conftest import program
 from tests.gateway.messages import order
 
@@ -58,26 +55,6 @@ def unflushed(trace: Iterable[str]) -> tuple[list[str], list[str]]:
     return acknowledged, early
 
 
-@contextlib.asynccontextmanager
-async def traced_gateway(data: Path, trace: Path) -> AsyncIterator[int]:
-    strace = program("strace", "strace")
-    here = Path(__file__).parents[1] / "gateway" / "program.py"
-    process = await asyncio.create_subprocess_exec(
-        strace, "-f", "-yy", "-qq", "--seccomp-bpf", "-s", "8192", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(trace),
-        sys.executable, str(here), str(data),
-        stdout=asyncio.subprocess.PIPE, stderr=trace.with_suffix(".err").open("w"), start_new_session=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 120)
-        assert line, trace.with_suffix(".err").read_text()
-        yield int(line)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-
-
 async def _send(sender: int, port: int) -> list[str]:
     acknowledged = []
     async with MllpClient("127.0.0.1", port, 60) as client:
@@ -94,7 +71,20 @@ async def _send(sender: int, port: int) -> list[str]:
 @pytest.fixture
 def lines(tmp_path: Path) -> list[str]:
     async def play() -> list[list[str]]:
-        async with traced_gateway(tmp_path / "data", tmp_path / "trace") as port:
+        strace = (
+            program("strace", "strace"),
+            "-f",
+            "-yy",
+            "-qq",
+            "--seccomp-bpf",
+            "-s",
+            "8192",
+            "-e",
+            f"trace={CALLS}",
+            "-e",
+            "signal=none",
+        )
+        async with gateway(tmp_path / "data", before=(*strace, "-o", str(tmp_path / "trace"))) as (_, port):
             return list(await asyncio.gather(*(_send(sender, port) for sender in range(SENDERS))))
 
     answered = asyncio.run(play())
