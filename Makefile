@@ -8,7 +8,7 @@ help:
 	@echo "make test    all tests (installs what they use)"
 	@echo "make setup   the Python environment alone"
 	@echo "make check   format, lint, types, imports, compose file"
-	@echo "make accept  the default install alone (no torch) builds every room"
+	@echo "make accept  the default install alone (no torch), and the proofs at full size: 200 kills, a ten-minute soak"
 	@echo "make bench   speed, as ratios against limits measured in the same run"
 	@echo "make docs    write the generated reference pages"
 
