@@ -1,4 +1,4 @@
-"""`make bench`: the HL7 door against a C program that does nothing but store and acknowledge, in one run.
+"""`make bench`: the HL7 door against a C program that does nothing but store and acknowledge, then FHIR over HTTP (`fhir.py`), in one run.
 
 Only the ratio means something: both sides share the machine, the disc and the minute. The tools of the limits folder (a load
 generator and the smallest sink) are compiled into `build/bench`; the folder is named by ARCUATE_SHARED, or lies beside the checkout.
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import tokenizer
+from bench import fhir, tokenizer
 
 ROOT = Path(__file__).parent.parent
 LIMITS = Path(os.environ.get("ARCUATE_SHARED", ROOT.parent / "shared")) / "tools" / "limits"
@@ -48,6 +48,7 @@ def main() -> int:
         print(f"| {connections} | {limit} | {ours} | {100 * ours.rate / limit.rate:.1f} |")
     print(f"Best of {ROUNDS} rounds of {SECONDS} s each; every message durable before its AA on both sides.\n")
     tokenizer.report(LIMITS / "messages.hl7")
+    fhir.report(LIMITS, BUILT)
     return 0
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 
 from arcuate.kernel.errors import issue, outcome_of
 from arcuate.kernel.fhir import strict
@@ -48,9 +49,7 @@ def history(base: str, links: Sequence[Link], versions: Iterable[Version]) -> by
 
 def _found(base: str, hit: Hit, mode: str, view: View) -> str:
     body = view.of(hit.resource_type, hit.body)
-    return (
-        f'{{"fullUrl":{_text(f"{base}/{hit.resource_type}/{hit.id}")},"resource":{body},"search":{{"mode":"{mode}"}}}}'
-    )
+    return f'{{"fullUrl":{encode_basestring(f"{base}/{hit.resource_type}/{hit.id}")},"resource":{body},"search":{{"mode":"{mode}"}}}}'
 
 
 def _version(base: str, version: Version) -> str:
@@ -68,7 +67,7 @@ def _version(base: str, version: Version) -> str:
         separators=(",", ":"),
     )  # fmt: skip
     resource = f'"resource":{version.body},' if version.body is not None else ""
-    return f'{{"id":"{version.seq}","fullUrl":{_text(f"{base}/{place}")},{resource}{said[1:]}'
+    return f'{{"id":"{version.seq}","fullUrl":{encode_basestring(f"{base}/{place}")},{resource}{said[1:]}'
 
 
 def _bundle(kind: str, links: Sequence[Link], entries: Sequence[str], total: int | None) -> bytes:
@@ -76,12 +75,8 @@ def _bundle(kind: str, links: Sequence[Link], entries: Sequence[str], total: int
     if total is not None:
         head += f',"total":{total}'
     if links:
-        listed = ",".join(f'{{"relation":"{link.relation}","url":{_text(link.url)}}}' for link in links)
+        listed = ",".join(f'{{"relation":"{link.relation}","url":{encode_basestring(link.url)}}}' for link in links)
         head += f',"link":[{listed}]'
     if entries:
         head += f',"entry":[{",".join(entries)}]'
     return (head + "}").encode()
-
-
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -15,7 +15,18 @@ from arcuate.kernel.errors import Gone, Json
 from arcuate.kernel.fhir.bundle import HOUSE_BASE
 from arcuate.kernel.outbound import OutboundGate
 from arcuate.kernel.room import Room, RoomContext
-from arcuate.kernel.web import Allow, QuickRoute, RoomApp, allow, create_app, fhir_response, open_to_all, principal_of
+from arcuate.kernel.web import (
+    Allow,
+    FhirText,
+    QuickRoute,
+    RoomApp,
+    allow,
+    create_app,
+    fhir_response,
+    header,
+    open_to_all,
+    principal_of,
+)
 from arcuate.record import audit, batches, capability, parameters, service, store
 from arcuate.record import http as door
 from arcuate.record.audit.routes import add_audit_routes
@@ -135,14 +146,14 @@ def _add_quick_routes(app: RoomApp, record: Record, pages: Pages) -> None:
         return await door.search(record, pages, request, door.known(record, resource_type))
 
     async def create(request: Request, resource_type: str) -> Response:
-        condition = request.headers.get("if-none-exist")
+        condition = header(request, b"if-none-exist")
         return await door.change(record, request, await door.wish(record, request, resource_type, condition=condition))
 
     async def bundle(request: Request) -> Response:
         body = await door.bundle_body(request)
         base = door.base_of(request, record.settings)
         if body["type"] == "transaction":
-            return door.json_text(await service.transaction(record, principal_of(request), body, base))
+            return FhirText(await service.transaction(record, principal_of(request), body, base))
         return fhir_response(await batches.batch(record, principal_of(request), body, base))
 
     # Names of our own (metadata, AuditEvent) and those that begin with _ or $ have routes of their own.

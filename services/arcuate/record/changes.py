@@ -13,17 +13,16 @@ from arcuate.record.domain import (
     Stamp,
     Stored,
     new_id,
-    references_in,
     resolved,
     same_content,
     stamped,
     version_in,
 )
-from arcuate.record.driver import Driver
 from arcuate.record.indexing import Indexer, IndexRows, micros_of
 from arcuate.record.query import Reader, Search, plain
 from arcuate.record.requests import Outcome, Request, StaleVersion, Terms, check_resource
 from arcuate.record.search import Searcher
+from arcuate.record.store import Unit
 
 OwnRules = Mapping[str, Callable[[Json, str], None]]
 
@@ -53,16 +52,15 @@ class Writer:
         own_rules: By type, what the record itself asks of a resource beyond FHIR; each raises with the element.
     """
 
-    driver: Driver
+    unit: Unit
     indexer: Indexer
     reader: Reader
     terms: Terms
     own_rules: OwnRules = field(default_factory=dict)
-    batch: store.Batch = field(default_factory=store.Batch)
 
     def __post_init__(self) -> None:
+        self.driver = self.unit.driver
         self._searcher = Searcher(self.driver, self.indexer)
-        self._seq: int | None = None
         self._created: dict[str, _Plan] = {}
 
     def apply(self, requests: Sequence[Request]) -> list[Outcome]:
@@ -86,11 +84,6 @@ class Writer:
     def add(self, resource: Json) -> Outcome:
         """Write a resource of the record's own (Provenance)."""
         return self._write(_Plan(Request("POST", resource["resourceType"]), new_id()), resource)
-
-    def flush(self) -> None:
-        """Write what was collected."""
-        store.write(self.driver, self.batch)
-        self.batch = store.Batch()
 
     def _plan(self, request: Request) -> _Plan:
         if request.condition is not None:
@@ -174,7 +167,7 @@ class Writer:
     def _resolve(self, request: Request, references: Mapping[str, str]) -> Json:
         resource = request.resource or {}
         known: dict[str, str] = {}
-        for text in references_in(resource):
+        for text in request.references:
             if text in references:
                 known[text] = references[text]
             elif text.startswith("urn:uuid:"):
@@ -237,20 +230,23 @@ class Writer:
         )
 
     def _stage(self, plan: _Plan, body: str | None, rows: IndexRows) -> None:
-        seq = self._next_seq()
+        seq = self.unit.next_seq()
         number = plan.current.number if plan.current else seq
         name, version, updated = plan.request.resource_type, _next_version(plan), micros_of(self.terms.now)
-        self.batch.versions.append((seq, name, plan.id, version, updated, plan.request.method, body))
+        batch = self.unit.batch
+        batch.versions.append((seq, name, plan.id, version, updated, plan.request.method, body))
         state = (number, name, plan.id, version, seq, updated, body is None, rows.patient)
-        (self.batch.changed if plan.current else self.batch.created).append(state)
-        self.batch.indexes[number] = rows
+        (batch.changed if plan.current else batch.created).append(state)
+        batch.index(number, rows)
         if plan.criteria is not None:
-            self.batch.claims.append((plan.criteria, number))
+            batch.claims.append((plan.criteria, number))
 
-    def _next_seq(self) -> int:
-        # Under the writer's lock (PostgreSQL) or in the one writer (SQLite) nobody else takes a number before the commit.
-        self._seq = (store.last_seq(self.driver) if self._seq is None else self._seq) + 1
-        return self._seq
+
+def reads_nothing(request: Request) -> bool:
+    """Say whether a change can be made without asking the database: a plain create, whose references are literal."""
+    return (
+        request.method == "POST" and request.condition is None and not any("?" in text for text in request.references)
+    )
 
 
 def source_uri(identifier: Json) -> str:

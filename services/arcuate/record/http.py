@@ -1,17 +1,18 @@
 """How FHIR's REST rules show in HTTP: headers, conditions, links (FHIR R4, 3.1.0)."""
 
 import re
-from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import Request
+from starlette.datastructures import URL
 from starlette.responses import Response
 
 from arcuate.kernel.errors import BadInput, Json, NotFound, NotSupported
 from arcuate.kernel.fhir import bundle as bundles
 from arcuate.kernel.fhir import strict
-from arcuate.kernel.web import FHIR_JSON, error_response, fhir_response, principal_of, read_body, read_json
+from arcuate.kernel.web import FHIR_JSON, FhirText, error_response, header, principal_of, read_body, read_json
 from arcuate.record import answers, patch, service, store
 from arcuate.record.answers import Link
 from arcuate.record.domain import etag
@@ -34,7 +35,18 @@ _SEQ = re.compile(r"\d{1,18}\Z")
 
 def base_of(request: Request, settings: RecordSettings) -> str:
     """Return the address of the FHIR server as the caller sees it."""
-    return (settings.base_url or f"{request.base_url}fhir").rstrip("/")
+    if settings.base_url:
+        return settings.base_url.rstrip("/")
+    scope = request.scope
+    root = scope.get("app_root_path", scope.get("root_path", ""))
+    return _address(scope.get("scheme", "http"), header(request, b"host"), scope.get("server"), root)
+
+
+@lru_cache(64)
+def _address(scheme: str, host: str | None, server: tuple[str, int] | None, root: str) -> str:
+    headers = [(b"host", host.encode("latin-1"))] if host is not None else []
+    called = URL(scope={"scheme": scheme, "server": server, "path": f"{root.rstrip('/')}/fhir", "headers": headers})
+    return str(called)
 
 
 def known(record: Record, resource_type: str) -> str:
@@ -70,12 +82,12 @@ async def resource_body(request: Request) -> Json:
 
 
 def _refuse_other_media(request: Request, known_types: frozenset[str], asked: str) -> None:
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
     if media not in known_types:
         raise NotSupported(
             "The body is not announced as what belongs here", where="Content-Type", todo=f"Send {asked}."
         )
-    if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+    if (header(request, b"content-encoding") or "identity").lower() not in ("", "identity"):
         raise NotSupported("Compressed bodies are not taken", where="Content-Encoding", todo="Send it plain.")
 
 
@@ -118,7 +130,7 @@ async def wish(
         logical_id,
         body,
         condition or None,
-        request.headers.get("if-match"),
+        header(request, b"if-match"),
         must_be_absent=_absent(request),
     )
 
@@ -129,7 +141,7 @@ def _absent(request: Request) -> bool:
     Raises:
         BadInput: If-None-Match names something else, which has no meaning for a write.
     """
-    said = request.headers.get("if-none-match")
+    said = header(request, b"if-none-match")
     if said is not None and said.strip() != "*":
         raise BadInput("For a write, If-None-Match takes * alone", where="If-None-Match", code="value")
     return said is not None
@@ -183,21 +195,21 @@ async def change(record: Record, request: Request, wanted: Change) -> Response:
 
 def version_response(version: store.Version, request: Request) -> Response:
     """Return a stored version or the part of it that is asked for, or 304 when the caller has it."""
-    headers = {"ETag": etag(version.version), "Last-Modified": _http_date(version.updated)}
-    if request.headers and _is_had(request.headers, version):
-        return Response(status_code=304, headers=headers)
+    headers = [(b"etag", b'W/"%d"' % version.version), (b"last-modified", _http_date(version.updated // 1_000_000))]
+    if _is_had(request, version):
+        return Response(status_code=304, headers={name.decode(): value.decode() for name, value in headers})
     body = version.body or ""
     if request.scope["query_string"]:
         body = view_of(request, version.resource_type).of(version.resource_type, body)
-    return json_text(body.encode(), headers=headers)
+    return FhirText(body.encode(), 200, headers)
 
 
-def _is_had(headers: Mapping[str, str], version: store.Version) -> bool:
+def _is_had(request: Request, version: store.Version) -> bool:
     """Say whether the caller's copy is this one; If-Modified-Since counts only where If-None-Match is not given (RFC 9110)."""
-    held = headers.get("if-none-match")
+    held = header(request, b"if-none-match")
     if held is not None:
         return held.strip() == "*" or etag(version.version) in (one.strip() for one in held.split(","))
-    since = headers.get("if-modified-since")
+    since = header(request, b"if-modified-since")
     if since is None:
         return False
     try:
@@ -218,15 +230,10 @@ def view_of(request: Request, resource_type: str) -> View:
     return View("false" if word == "count" else word, names)
 
 
-def json_text(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return FHIR JSON that is text already."""
-    return Response(body, status_code=status, media_type=FHIR_JSON, headers=dict(headers or {}))
-
-
 async def search(record: Record, pages: Pages, request: Request, resource_type: str, form: Pairs = ()) -> Response:
     """Answer a search of one type."""
     pairs = [*_pairs(request.scope["query_string"]), *form]
-    strictly = "handling=strict" in request.headers.get("prefer", "").replace(" ", "")
+    strictly = "handling=strict" in (header(request, b"prefer") or "").replace(" ", "")
     asked, page = await service.search(record, principal_of(request), resource_type, pairs, strictly=strictly)
     return _searchset(record, pages, request, asked, page)
 
@@ -253,7 +260,7 @@ def _searchset(record: Record, pages: Pages, request: Request, asked: Search, pa
     if page.following is not None:
         token = pages.token(Bookmark(asked.resource_type, asked.pairs, page.following))
         links.append(Link("next", f"{base}?_page={token}"))
-    return json_text(answers.searchset(base, links, page, asked))
+    return FhirText(answers.searchset(base, links, page, asked))
 
 
 async def system_history(record: Record, request: Request) -> Response:
@@ -286,7 +293,7 @@ async def system_history(record: Record, request: Request) -> Response:
         Link("self", f"{base}/_history?{urlencode(query.multi_items())}"),
         Link("next", f"{base}/_history?{urlencode([*kept, ('_after', str(reached))])}"),
     ]
-    return json_text(answers.history(base, links, versions))
+    return FhirText(answers.history(base, links, versions))
 
 
 async def history(record: Record, request: Request, resource_type: str | None, logical_id: str | None) -> Response:
@@ -305,21 +312,25 @@ async def history(record: Record, request: Request, resource_type: str | None, l
         versions = versions[:count]
         kept = [(name, value) for name, value in query.multi_items() if name != "_before"]
         links.append(Link("next", f"{place}?{urlencode([*kept, ('_before', str(versions[-1].seq))])}"))
-    return json_text(answers.history(base, links, versions))
+    return FhirText(answers.history(base, links, versions))
 
 
 def _outcome_response(outcome: Outcome, request: Request, base: str) -> Response:
     if outcome.body is None:
         return Response(status_code=204, headers={"ETag": etag(outcome.version)} if outcome.id else None)
     place = f"{base}/{outcome.resource_type}/{outcome.id}/_history/{outcome.version}"
-    headers = {"ETag": etag(outcome.version), "Last-Modified": _http_date(outcome.updated), "Location": place}
-    prefer = request.headers.get("prefer", "").replace(" ", "")
+    headers = [
+        (b"etag", etag(outcome.version).encode()), (b"last-modified", _http_date(outcome.updated // 1_000_000)),
+        (b"location", place.encode()),
+    ]  # fmt: skip
+    prefer = (header(request, b"prefer") or "").replace(" ", "")
     if "return=minimal" in prefer:
-        return Response(status_code=outcome.status, headers=headers)
+        return Response(status_code=outcome.status, headers={name.decode(): text.decode() for name, text in headers})
     if "return=OperationOutcome" in prefer:
         said = {"severity": "information", "code": "informational", "diagnostics": "Stored."}
-        return fhir_response({"resourceType": "OperationOutcome", "issue": [said]}, outcome.status, headers)
-    return json_text(outcome.body.encode(), outcome.status, headers)
+        answer = {"resourceType": "OperationOutcome", "issue": [said]}
+        return FhirText(strict.dumps(answer), outcome.status, headers)
+    return FhirText(outcome.body.encode(), outcome.status, headers)
 
 
 def _pairs(text: bytes) -> Pairs:
@@ -363,5 +374,6 @@ def _since(record: Record, text: str | None) -> int | None:
     return span[0]
 
 
-def _http_date(micros: int) -> str:
-    return datetime_of(micros).strftime("%a, %d %b %Y %H:%M:%S GMT")
+@lru_cache(1024)
+def _http_date(second: int) -> bytes:
+    return datetime_of(second * 1_000_000).strftime("%a, %d %b %Y %H:%M:%S GMT").encode()

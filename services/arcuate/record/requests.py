@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from arcuate.kernel.errors import BadInput, Json, PreconditionFailed
 from arcuate.kernel.fhir import types
+from arcuate.record.domain import references_in
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Request:
     patch: Sequence[Json] | None = None
     must_be_absent: bool = False
     url: str = ""
+
+    @cached_property
+    def references(self) -> list[str]:
+        """Return the texts of all literal references in the resource."""
+        return references_in(self.resource or {})
 
 
 class StaleVersion(PreconditionFailed):

@@ -139,6 +139,11 @@ class Searcher:
         return [hit for group in groups if group for hit in self._hits(_include(include, group))]
 
 
+def is_lookup(search: Search) -> bool:
+    """Say whether a search is done with the rows that one key names, a page of them at most."""
+    return _identity(search) is not None and not (search.sorts or search.includes or search.total or search.count_only)
+
+
 def _identity(search: Search) -> tuple[str, str, str] | None:
     """Return key, code and system of a search by one `system|value`, the question that doors ask most: its statement stands ready."""
     if len(search.terms) != 1 or search.ids or search.updated or search.has:

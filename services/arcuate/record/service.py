@@ -14,7 +14,7 @@ from arcuate.kernel.errors import ArcuateError, Conflict, Gone, Json, NotFound
 from arcuate.kernel.fhir import strict
 from arcuate.record import store, transactions
 from arcuate.record.audit.trail import Entry, Trail
-from arcuate.record.changes import OwnRules, Writer, source_uri
+from arcuate.record.changes import OwnRules, Writer, reads_nothing, source_uri
 from arcuate.record.domain import Stored, instant
 from arcuate.record.driver import Driver, Readers
 from arcuate.record.entries import Getter
@@ -25,8 +25,9 @@ from arcuate.record.parameters import Parameters
 from arcuate.record.policy import check_delete, check_write
 from arcuate.record.query import Pairs, Reader, Search
 from arcuate.record.requests import Outcome, Request, Terms, check_resource
-from arcuate.record.search import Page, Position, Searcher
+from arcuate.record.search import Page, Position, Searcher, is_lookup
 from arcuate.record.settings import RecordSettings
+from arcuate.record.store import Unit
 from arcuate.record.writing import Writes
 
 T = TypeVar("T")
@@ -119,7 +120,8 @@ async def page(record: Record, principal: Principal, asked: Search, position: Po
         with limited(driver, record.settings.search_limit_s):
             return Searcher(driver, record.indexer).found(asked, position)
 
-    found = await record.readers.read(find)
+    quick = position is None and is_lookup(asked)
+    found = await (record.readers.by_key(find) if quick else record.readers.read(find))
     hits = found.matches + found.included
     names = ",".join(sorted({name for name, _ in asked.pairs}))
     await noted(record, principal, "search-type", [(h.resource_type, h.id, h.patient) for h in hits], names)
@@ -187,16 +189,16 @@ async def change(record: Record, principal: Principal, request: Request, *, chec
         if not checked and request.method != "PATCH":  # what a patch makes is judged when it is known
             check_resource(request, request.resource_type, by_package=not principal.is_room)
 
-    def write(driver: Driver) -> Outcome:
-        store.lock(driver)
+    def write(unit: Unit) -> Outcome:
+        store.lock(unit.driver)
         # The clock is read under the lock, so that `lastUpdated` and the feed have one order.
-        writer = _writer(record, driver, Terms(record.clock.now(), None, not principal.is_room))
+        writer = _writer(record, unit, Terms(record.clock.now(), None, not principal.is_room))
         (outcome,) = writer.apply([request])
-        writer.flush()
         return outcome
 
     kind = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[request.method]
-    outcome = await _written(record, principal, kind, request.resource_type, write)
+    alone = not reads_nothing(request)
+    outcome = await _written(record, principal, kind, request.resource_type, write, alone=alone)
     await noted(record, principal, kind, [(outcome.resource_type, outcome.id, outcome.patient)], written=True)
     return outcome
 
@@ -214,8 +216,8 @@ async def transaction(record: Record, principal: Principal, bundle: Json, base: 
     identifier = bundle.get("identifier")
     source = source_uri(identifier) if isinstance(identifier, dict) and "value" in identifier else None
 
-    def write(driver: Driver) -> tuple[list[tuple[str, str, str | None]], bytes]:
-        return _apply_bundle(record, driver, principal, bundle, requests, source, base)
+    def write(unit: Unit) -> tuple[list[tuple[str, str, str | None]], bytes]:
+        return _apply_bundle(record, unit, principal, bundle, requests, source, base)
 
     touched, answer = await _written(record, principal, "transaction", "Bundle", write)
     await noted(record, principal, "transaction", touched, written=True)
@@ -239,18 +241,19 @@ async def _requests(record: Record, principal: Principal, bundle: Json) -> list[
 
 def _apply_bundle(
     record: Record,
-    driver: Driver,
+    unit: Unit,
     principal: Principal,
     bundle: Json,
     requests: Sequence[Request],
     source: str | None,
     base: str,
 ) -> tuple[list[tuple[str, str, str | None]], bytes]:
+    driver = unit.driver
     store.lock(driver)
     if source is not None and (first := store.answer(driver, source)) is not None:
         return [], first.encode()
     terms = Terms(record.clock.now(), source, not principal.is_room)
-    writer = _writer(record, driver, terms)
+    writer = _writer(record, unit, terms)
     # FHIR's order: deletions, creations, updates, then reads; the answer keeps the order of the request.
     changes = [n for n, request in enumerate(requests) if request.method != "GET"]
     order = sorted(changes, key=lambda n: ("DELETE", "POST", "PUT", "PATCH").index(requests[n].method))
@@ -258,7 +261,7 @@ def _apply_bundle(
     said = transactions.provenance([outcomes[n] for n in changes], bundle, principal, instant(terms.now))
     if said is not None:
         writer.add(said)
-    writer.flush()
+    unit.flush()
     getter = Getter(driver, record.indexer, record.reader, base, record.settings.search_limit_s)
     got = {
         n: getter.get(request.url, request.if_match, f"{request.where}.request.url")
@@ -273,17 +276,23 @@ def _apply_bundle(
     return [*touched, *(one for found in got.values() for one in found.touched)], answer
 
 
-def _writer(record: Record, driver: Driver, terms: Terms) -> Writer:
-    return Writer(driver, record.indexer, record.reader, terms, record.own_rules)
+def _writer(record: Record, unit: Unit, terms: Terms) -> Writer:
+    return Writer(unit, record.indexer, record.reader, terms, record.own_rules)
 
 
 async def _written(
-    record: Record, principal: Principal, kind: str, resource_type: str, write: Callable[[Driver], T]
+    record: Record,
+    principal: Principal,
+    kind: str,
+    resource_type: str,
+    write: Callable[[Unit], T],
+    *,
+    alone: bool = True,
 ) -> T:
     """Run a write; a race that the database's constraints decided is run again and then sees what the winner wrote."""
     for attempt in range(1, _RACE_TRIES + 1):
         try:
-            result = await record.writes.run(write)
+            result = await record.writes.run(write, alone=alone)
         except IntegrityError:
             if attempt == _RACE_TRIES:
                 raise Conflict("Others changed the same resources at the same moment", todo="Send it again.") from None

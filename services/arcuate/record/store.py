@@ -12,14 +12,9 @@ from arcuate.record.indexing import IndexRows
 from arcuate.record.tables import (
     ANSWER,
     CLAIM,
-    DATE,
     INDEXES,
-    NUMBER,
-    REFERENCE,
     RESOURCE,
     SECRET,
-    STRING,
-    TOKEN,
     VERSION,
 )
 
@@ -46,14 +41,51 @@ class Batch:
     Attributes:
         versions: In the order of the columns of `version`.
         created, changed: In the order of the columns of `resource`.
+        indexes: By the table's name, in the order of its columns.
         claims: Criteria and number.
     """
 
     versions: list[tuple[Any, ...]] = field(default_factory=list)
     created: list[tuple[Any, ...]] = field(default_factory=list)
     changed: list[tuple[Any, ...]] = field(default_factory=list)
-    indexes: dict[int, IndexRows] = field(default_factory=dict)
+    indexes: dict[str, list[tuple[Any, ...]]] = field(default_factory=lambda: {table.name: [] for table in INDEXES})
     claims: list[tuple[str, int]] = field(default_factory=list)
+
+    def index(self, number: int, rows: IndexRows) -> None:
+        """Add the index rows of a resource."""
+        for name, found in (
+            ("token_index", rows.tokens), ("reference_index", rows.references), ("date_index", rows.dates),
+            ("string_index", rows.strings), ("number_index", rows.numbers),
+        ):  # fmt: skip
+            if found:
+                self.indexes[name] += [(*row, number) for row in found]
+
+
+class Unit:
+    """Changes that are written together in one transaction: what they write is collected, and written before anything is read."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.batch = Batch()
+        self._seq: int | None = None
+
+    def next_seq(self) -> int:
+        """Return the next feed number.
+
+        Under the writer's lock (PostgreSQL) or in the one writer (SQLite) nobody else takes a number before the commit.
+        """
+        self._seq = (last_seq(self.driver) if self._seq is None else self._seq) + 1
+        return self._seq
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        if self.batch.versions:
+            batch, self.batch = self.batch, Batch()
+            write(self.driver, batch)
+
+    def forget(self) -> None:
+        """Drop what was collected since the last flush: the transaction went back to it."""
+        self.batch, self._seq = Batch(), None
 
 
 def lock(driver: Driver) -> None:
@@ -138,12 +170,9 @@ def write(driver: Driver, batch: Batch) -> None:
     _insert(driver, RESOURCE, batch.created)
     if batch.changed:
         _update(driver, batch.changed)
-    indexes = batch.indexes.items()
-    _insert(driver, TOKEN, [(*row, n) for n, rows in indexes for row in rows.tokens])
-    _insert(driver, REFERENCE, [(*row, n) for n, rows in indexes for row in rows.references])
-    _insert(driver, DATE, [(*row, n) for n, rows in indexes for row in rows.dates])
-    _insert(driver, STRING, [(*row, n) for n, rows in indexes for row in rows.strings])
-    _insert(driver, NUMBER, [(*row, n) for n, rows in indexes for row in rows.numbers])
+    for name, rows in batch.indexes.items():
+        if rows:
+            driver.many(_INSERTS[name], rows)
     if batch.claims:
         # The search found nothing under these conditions, so an older claim on one of them is stale.
         driver.many("DELETE FROM claim WHERE criteria = ?", [(criteria,) for criteria, _ in batch.claims])

@@ -72,6 +72,8 @@ def prefixed(text: str) -> tuple[str, str]:
 
 def split(text: str, sign: str, limit: int = 1000) -> list[str]:
     """Split at a sign that no backslash precedes; escapes stay in the parts."""
+    if "\\" not in text:
+        return text.split(sign, limit - 1)
     parts = [""]
     position = 0
     while position < len(text):
@@ -89,7 +91,7 @@ def split(text: str, sign: str, limit: int = 1000) -> list[str]:
 
 def unescaped(text: str) -> str:
     """Take away the backslash before `,`, `|`, `$` and `\\`; every other backslash is itself."""
-    return re.sub(r"\\([,|$\\])", r"\1", text)
+    return re.sub(r"\\([,|$\\])", r"\1", text) if "\\" in text else text
 
 
 def whole(text: str, name: str) -> int:

@@ -77,7 +77,7 @@ def _check_object(value: Json, shape: Shape, where: str, root: Json) -> None:
             raise _fault("The element is not one of FHIR R4", f"{where}.{_printable(name)}")
         if element.many:
             _check_array(inner, element, f"{where}.{name}", root)
-        else:
+        elif element.form != "text" or not _is_good_text(inner, element):  # most are, and need no words for the place
             _check_value(inner, element, f"{where}.{name}", root)
     _check_shape(value, shape, where)
 
@@ -140,17 +140,25 @@ def _check_value(value: Any, element: Element, where: str, root: Json) -> None:
         raise _fault(f"The number is out of the range of {element.kind}", where, code="value")
 
 
+def _is_good_text(value: Any, element: Element) -> bool:
+    """Say whether a text has the form and is one of the codes that its element asks for."""
+    if not isinstance(value, str) or not value:
+        return False
+    if element.codes is not None:
+        return value in element.codes
+    return element.check(value) if element.check is not None else not value.isspace()
+
+
 def _check_text(value: Any, element: Element, where: str) -> None:
+    if _is_good_text(value, element):
+        return
     if not isinstance(value, str) or not value:
         raise _fault(f"A {element.kind} belongs here", where, "Check its JSON form.")
     if element.codes is not None:
-        if value not in element.codes:
-            raise _fault("The code is not one that FHIR requires here", where, _choice(element.codes), "code-invalid")
-    elif element.check is not None:
-        if not element.check(value):
-            raise _fault(f"The text is no {element.kind}", where, code="value")
-    elif value.isspace():
-        raise _fault("The text is blank", where, "Leave the element out.", "value")
+        raise _fault("The code is not one that FHIR requires here", where, _choice(element.codes), "code-invalid")
+    if element.check is not None:
+        raise _fault(f"The text is no {element.kind}", where, code="value")
+    raise _fault("The text is blank", where, "Leave the element out.", "value")
 
 
 def _is_primitive(value: Any, form: str) -> bool:

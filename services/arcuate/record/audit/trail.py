@@ -120,7 +120,8 @@ class Trail:
             while self._waiting:
                 # What nobody waits for is collected for a moment, so that rooms at work do not cost a commit each.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), _COLLECT_S)
+                    if not self._hurry.is_set():
+                        await asyncio.wait_for(self._hurry.wait(), _COLLECT_S)
                 self._hurry.clear()
                 batch, self._waiting = self._waiting, []
                 if not await self._write(batch):

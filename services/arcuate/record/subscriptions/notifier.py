@@ -296,16 +296,15 @@ class Notifier:
             resource = strict.loads(current.body.encode(), strict.HOUSE)
             told = {name: value for name, value in resource.items() if name != "error"}
             told |= {"status": status, **({"error": reason} if reason else {})}
-            writer = Writer(
-                driver, self.record.indexer, self.record.reader, Terms(self.record.clock.now(), None, False)
-            )
+            unit = store.Unit(driver)
+            writer = Writer(unit, self.record.indexer, self.record.reader, Terms(self.record.clock.now(), None, False))
             (outcome,) = writer.apply([Request("PUT", "Subscription", state.id, told)])
             due = self._now() if status == "active" else _NEVER
             kept = states.keep(
                 connection, state.with_(version=outcome.version, status=status, reason=reason, due=due), release=True
             )
             if kept:
-                writer.flush()
+                unit.flush()
             return kept
 
         if await self.record.database.write(write):
