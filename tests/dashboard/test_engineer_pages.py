@@ -292,3 +292,21 @@ async def test_f025_a_message_of_another_patient_shows_on_the_case_that_it_names
 
     assert (one.item, one.sender, one.why) == ("in-7", "RIS", "the order belongs to another patient")
     assert case_line({**answer, "about": None}).about is None
+
+
+async def test_while_the_ledger_is_silent_a_case_page_claims_nothing_and_is_read_again_as_a_whole(
+    filled: Department, engineer: Browser
+) -> None:
+    case = await held_case(filled)
+    gone = filled.house.rooms.pop("journey")
+    try:
+        page = await engineer.open(f"/case/{case}")
+    finally:
+        filled.house.rooms["journey"] = gone
+    said = words(page)
+
+    assert "Journey does not answer since" in said
+    assert "data-whole" in page.text
+    for claim in ("Nothing has happened yet", "No draft yet", "Not checked yet", "No images yet", "No earlier report"):
+        assert claim not in said
+    assert "data-whole" not in (await engineer.open(f"/case/{case}")).text

@@ -102,7 +102,7 @@ async def read_casefile(rooms: Rooms, case_id: str, structure: str = "") -> Case
     if line.value is None:
         if line.silent is not None and line.silent.since is None:
             raise NotFound("There is no such case, or you may not see it")
-        return CaseFile(line)
+        return CaseFile(line, Part(silent=line.silent))  # without the ledger it is not known which order to read
     record = await rooms.part("record", _resources(rooms, line.value), "Order, measurements and draft cannot be shown.")
     study = record.value.newest_study if record.value else None
     picture: Part[Json] = Part()

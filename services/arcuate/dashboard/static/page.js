@@ -46,9 +46,10 @@
 
   function again() {
     for (const el of all("[data-again]")) {
-      const root = el.closest("[data-part]"), seconds = +el.dataset.again;
+      const root = el.closest("[data-part]"), wait = el.dataset.again * 1000, whole = "whole" in el.dataset;
       delete el.dataset.again;
-      if (root) setTimeout(() => refresh([root.id]), seconds * 1000);
+      const go = () => whole ? busy(root) ? setTimeout(go, wait) : location.reload() : refresh([root.id]);
+      if (root) setTimeout(go, wait);
     }
   }
 
