@@ -23,7 +23,7 @@ from arcuate.kernel.clock import SystemClock
 from arcuate.kernel.settings import SiteSettings
 from arcuate.programs import running
 
-ROOMS = ("record", "journey")
+ROOMS = ("gateway", "record", "journey")
 EXAMPLES = size(3, 200)
 LONGEST_S = 30.0  # an answer later than this is a hang
 
