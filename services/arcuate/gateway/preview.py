@@ -75,7 +75,7 @@ def _one(raw: bytes, profile: Profile, zone: ZoneInfo) -> Preview:
         return Preview(name, sender, "not used", (), tuple(doubts))
     context = Context.of(message, profile, zone, datetime.now(UTC))
     try:
-        mapped, faults = plan.apply(use, context, _standing(use, context))
+        mapped, faults = plan.apply(use, context, standing(use, context))
     except ContentFault as fault:
         return Preview(name, sender, f"parked: {fault.what} ({fault.where})", (), tuple(doubts))
     doubts += [f"parked in part: {fault.what} ({fault.where})" for fault in faults] + _disagreements(message, profile)
@@ -89,8 +89,8 @@ def _outcome(mapped: Mapped) -> str:
     return "waits: " + mapped.note if mapped.waits else "nothing: " + mapped.note
 
 
-def _standing(use: str, context: Context) -> Standing:
-    """An empty record; for results one with the orders that they name."""
+def standing(use: str, context: Context) -> Standing:
+    """Return an empty record; for results one with the orders that they name."""
     if use not in ("report", "document"):
         return Standing()
     needs = plan.needs(use, context)

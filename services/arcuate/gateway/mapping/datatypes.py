@@ -127,7 +127,7 @@ def xpn(part: Part) -> Json | None:
 
 def xad(part: Part) -> Json | None:
     """XAD[Address]."""
-    lines = [line for number in (1, 2) if (line := one_line(part.component(number)))]
+    lines = [line for line in (_street(part), one_line(part.component(2))) if line]
     names = {3: "city", 4: "state", 5: "postalCode", 6: "country", 9: "district"}
     made: Json = {"line": lines} if lines else {}
     for number, name in names.items():
@@ -143,13 +143,18 @@ def xad(part: Part) -> Json | None:
     return made
 
 
+def _street(part: Part) -> str:
+    """XAD-1 (SAD): the address as written, and street name and house number where they stand only in their own subcomponents."""
+    whole, *others = (one_line(part.component(1, sub)) for sub in (1, 2, 3))
+    return " ".join([piece for piece in (whole, *(one for one in others if one not in whole)) if piece])
+
+
 def xtn(part: Part, use: str) -> Json | None:
-    """XTN[ContactPoint]; `use` where XTN-2 says nothing."""
+    """XTN[ContactPoint]; `use` where XTN-2 says nothing. XTN-1 is the oldest form: XTN-12 and XTN-7 come before it (XTN__ContactPoint.csv)."""
     email = one_line(part.component(4))
-    number = one_line(part.component(1))
-    if not number:
-        pieces = [one_line(part.component(place)) for place in (5, 6, 7, 8)]
-        number = " ".join(piece for piece in pieces if piece) or one_line(part.component(12))
+    pieces = [one_line(part.component(place)) for place in (5, 6, 7, 8)]
+    spelled = " ".join(piece for piece in pieces if piece)
+    number = one_line(part.component(12)) or (spelled if pieces[2] else "") or one_line(part.component(1)) or spelled
     value = number or email
     if not value:
         return None

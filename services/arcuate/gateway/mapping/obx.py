@@ -153,9 +153,19 @@ def observation(obx: Segment, place: int, about: About, profile: Profile, sender
     if time := moment.fhir if moment else about.time:
         made["effectiveDateTime"] = time
     made.update(_value(obx, sender))
+    if flags := datatypes.first([_flag(part.component(1), sender) for part in datatypes.repetitions(obx[8])]):
+        made["interpretation"] = flags
     if reference := datatypes.one_line(obx[7].text):
         made["referenceRange"] = [{"text": reference}]
     return made
+
+
+def _flag(sent: str, sender: Sender) -> Json | None:
+    """OBX-8 (table 0078, InterpretationCodes.csv): a code that is none of the table is text."""
+    code = datatypes.one_line(sent)
+    if code in terms.codes("interpretation"):
+        return codes.concept("http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation", code)
+    return {"text": code} if code else None
 
 
 def _value(obx: Segment, sender: Sender) -> Json:
