@@ -6,7 +6,10 @@ from types import ModuleType
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Engine, text
+
+from arcuate.kernel.errors import Conflict
 
 _ENVIRONMENT = Path(__file__).parent / "alembic"
 _LOCK = 0x41524355  # "ARCU": one number for all rooms, so that two starting programs take turns
@@ -24,11 +27,21 @@ def configuration(package: ModuleType | str) -> Config:
 
 
 def upgrade(engine: Engine, package: ModuleType | str, schema: str | None = None) -> None:
-    """Upgrade to the newest revision; a second runner waits for the first (PostgreSQL: advisory lock, SQLite: write lock)."""
+    """Upgrade to the newest revision; a second runner waits for the first (PostgreSQL: advisory lock, SQLite: write lock).
+
+    Raises:
+        Conflict: The schema is of a version that this program does not know.
+    """
     config = configuration(package)
     with engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         config.attributes["connection"] = connection
         config.attributes["schema"] = schema
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise Conflict(
+                f"The database has a schema that this version does not know ({error})",
+                todo="It was made by a newer version of Arcuate: start that one, or restore a backup from before the upgrade.",
+            ) from error
