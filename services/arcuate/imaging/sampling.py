@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 Affine = NDArray[np.float64]
 
 MAX_TURN_DEGREES = 20.0
+BESIDE = 0.01  # mm; axes that stray less than this from each other over the whole scan count as one
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,20 @@ def native(
     forward = np.linalg.inv(frame.inverse)
     matrix = frame.turn.T @ forward[:3, :3]
     offset = frame.turn.T @ forward[:3, 3] - origin
-    found: NDArray[np.uint8] = ndimage.affine_transform(
+    found: NDArray[np.uint8]
+    along = np.abs(matrix).argmax(0)  # the work axis of each voxel axis
+    main = np.zeros_like(matrix)
+    main[along, range(3)] = matrix[along, range(3)]
+    if sorted(along) == [0, 1, 2] and (np.abs(matrix - main) @ np.array(extent)).max() < BESIDE:
+        found = np.zeros(extent, np.uint8)
+        at = [main[w, v] * np.arange(n) + offset[w] for v, (w, n) in enumerate(zip(along, extent, strict=True))]
+        within = [np.flatnonzero((c >= 0) & (c <= labels.shape[w] - 1)) for c, w in zip(at, along, strict=True)]
+        nearest = [np.floor(c[inner] + 0.5).astype(np.intp) for c, inner in zip(at, within, strict=True)]
+        if all(inner.size for inner in within):
+            box = tuple(slice(inner[0], inner[-1] + 1) for inner in within)
+            found[box] = labels.transpose(along)[np.ix_(*nearest)]
+        return found
+    found = ndimage.affine_transform(
         labels, matrix, offset, output_shape=extent, output=np.uint8, order=0, mode="constant", cval=0
     )
     return found

@@ -114,7 +114,7 @@ class Grown(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, classes, x, y, z)."""
         fine, coarse = self.parts(image)
-        logits: Tensor = self.head(fine) + functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        logits: Tensor = self.head(fine) + doubled(coarse)
         return logits
 
 
@@ -134,8 +134,17 @@ class Shipped(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(1, 1, x, y, z) float32 -> (1, classes, x, y, z) uint8."""
-        probabilities = torch.softmax(self.network(image) + self.prior, dim=1)
-        return torch.round(probabilities * 255.0).to(torch.uint8)
+        logits = self.network(image) + self.prior
+        # A softmax over the second axis, spelt out: ONNX Runtime's own is five times slower, since it turns the axes first.
+        powers = torch.exp(logits - logits.amax(1, keepdim=True))
+        return torch.round(powers * (255.0 / powers.sum(1, keepdim=True))).to(torch.uint8)
+
+
+def doubled(image: Tensor) -> Tensor:
+    """Each voxel as 2x2x2 equal ones; by copying, which ONNX Runtime does faster than its own resampling."""
+    n, channels, x, y, z = image.shape
+    wide = image[:, :, :, None, :, None, :, None].expand(n, channels, x, 2, y, 2, z, 2)
+    return wide.reshape(n, channels, 2 * x, 2 * y, 2 * z)
 
 
 def new_finder() -> Core:
