@@ -253,6 +253,8 @@ async def _fill(found: Theatre) -> None:
         order_message("0455", born="19710231"), order_message("0456", born="1971-02-11x"), report_message("0999"),
         order_message("0460"),
     )  # fmt: skip
+    await made.fhir.transaction(department.ahead("0601", 1, 0.41, "missed 2 of the last 3 visits"))
+    await made.fhir.transaction(department.ahead("0602", 2, 0.12, "booked 20 days ago"))
     found.parked = await _parked(made)
 
 

@@ -13,7 +13,7 @@ ENGINEER, ADMIN = ("Integration-03", Role.INTEGRATION), ("Admin-01", Role.ADMIN)
 # Who looks, and by page what must be in sight on a low window too: the main act, or the first row.
 PAGES = {
     "scheduler": (SCHEDULER, {
-        "/today": "#next .button.primary", "/cases": "#rows tbody th", "/me": ".button.primary",
+        "/today": "#next .button.primary", "/cases": "#rows tbody th", "/help": "#why .chance", "/me": ".button.primary",
         "/case/{held}": "#side .button.danger",
     }),
     "reader": (READER, {"/list": "#why .button.primary", "/case/{case}": ".summary .button.primary"}),

@@ -179,6 +179,20 @@ def day(visits: tuple[Visit, ...] = DAY) -> Json:
     return bundle.transaction([*places.values(), *entries])
 
 
+def ahead(number: str, days: int, chance: float | None, reason: str = "") -> Json:
+    """Return a transaction with one visit some days from now; without a chance the site's rate is stated, as scheduling does then."""
+    start = NOW + timedelta(days=days, hours=2)
+    person = bundle.create(patient(number))
+    booking = bundle.create({
+        "resourceType": "Appointment", "status": "booked", "start": stamp(start), "minutesDuration": 30, "description": "MRI brain",
+        "end": stamp(start + timedelta(minutes=30)), "participant": [{"actor": person.reference, "status": "accepted"}],
+    })  # fmt: skip
+    stated = forecast(0.08 if chance is None else chance, reason, booking.reference, person.reference)
+    if chance is None:
+        stated["method"] = codes.concept("urn:arcuate:cs:model", "fallback")
+    return bundle.transaction([person, booking, bundle.create(stated)])
+
+
 def _visit(visit: Visit, place: Json) -> Iterator[bundle.Entry]:
     person = bundle.create(patient(visit.number))
     request = bundle.create(order(visit.number, visit.exam, person.reference, priority=visit.priority))
