@@ -150,20 +150,15 @@ async def test_the_answer_is_legal_fhir_and_says_what_it_is(desk: Any, phantom: 
     await desk.send(phantom)
     study = await desk.study()
     types.validate(study)
-    order = {
-        "resourceType": "ServiceRequest",
-        "id": "o1",
-        "status": "active",
-        "intent": "order",
-        "subject": {"reference": "Patient/p1"},
-    }
-    joined = {k: v for k, v in study.items() if k != "contained"} | {"subject": {"reference": "Patient/p1"}}
+    person = {"reference": f"Patient/{(await desk.fhir.create({'resourceType': 'Patient'}))['id']}"}
+    order = {"resourceType": "ServiceRequest", "id": "o1", "status": "active", "intent": "order", "subject": person}
+    joined = {k: v for k, v in study.items() if k != "contained"} | {"subject": person}
     answer = await desk.quantify(joined, order)
     observations = bundle.of_type(answer, "Observation")
     for observation in observations:
         types.validate(observation)
         assert observation["status"] == "preliminary"
-        assert observation["subject"] == {"reference": "Patient/p1"}
+        assert observation["subject"] == person
         assert observation["basedOn"] == [{"reference": "ServiceRequest/o1"}]
         assert observation["derivedFrom"] == [{"reference": f"ImagingStudy/{study['id']}"}]
         assert observation["valueQuantity"]["code"] == "mL"
@@ -177,6 +172,18 @@ async def test_the_answer_is_legal_fhir_and_says_what_it_is(desk: Any, phantom: 
     }
     assert sides == {"7771000", "24028007"}
     assert len({o["identifier"][0]["value"] for o in observations}) == len(observations)
+
+    # Twice as large a year ago, says the record: told once the limit of measurement error is passed.
+    then = next(o for o in observations if o["bodySite"]["text"] == "Left hippocampus")
+    value = then["valueQuantity"] | {"value": 2 * then["valueQuantity"]["value"]}
+    old = {k: v for k, v in then.items() if k not in ("basedOn", "derivedFrom", "identifier")}
+    await desk.fhir.create(old | {"effectiveDateTime": "2025-01-05", "valueQuantity": value})
+    again = bundle.of_type(await desk.quantify(joined, order), "Observation")
+    told = {(o["bodySite"]["text"], c["code"]["coding"][0]["code"]): c for o in again for c in o.get("component", [])}
+    assert [key for key in told if key[1] == "change"] == [("Left hippocampus", "change")]
+    assert float(told["Left hippocampus", "change"]["valueQuantity"]["value"]) == -50
+    assert told["Left hippocampus", "change"]["interpretation"][0]["text"] == "beyond measurement error"
+    assert told["Both sides, hippocampus", "asymmetry"]["interpretation"][0]["text"] == "within measurement error"
 
 
 async def test_asking_twice_measures_once(desk: Any, networks: Any, phantom: Path) -> None:

@@ -10,12 +10,12 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from arcuate import imaging as package
-from arcuate.imaging import dicomweb, gallery, picture, service, store
+from arcuate.imaging import answering, dicomweb, gallery, picture, service, store
+from arcuate.imaging.context import Imaging
 from arcuate.imaging.dicomweb import Web
 from arcuate.imaging.oip_client import OipClient
 from arcuate.imaging.parsing import MEBI, Limits, Parser
 from arcuate.imaging.receiving import Receiver
-from arcuate.imaging.service import Imaging
 from arcuate.imaging.settings import ImagingSettings
 from arcuate.imaging.spool import GIBI, Spool
 from arcuate.imaging.store_scp import StoreScp
@@ -115,7 +115,7 @@ async def _stop(*tasks: "asyncio.Task[Any]") -> None:
 def _add_operation(app: FastAPI, imaging: Imaging) -> None:
     @app.post("/imaging/ImagingStudy/$quantify", dependencies=[allow()])
     async def quantify(request: Request) -> Response:
-        answer = await service.quantify(imaging, await read_json(request))
+        answer = await answering.quantify(imaging, await read_json(request))
         if answer is None:
             return Response(status_code=202, headers={"Retry-After": str(imaging.settings.retry_after_s)})
         return fhir_response(answer)

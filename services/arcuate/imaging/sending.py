@@ -1,13 +1,18 @@
-"""Sending results to the PACS: Storage SCU (PS3.4 annex B)."""
+"""Sending results to the PACS: Storage SCU (PS3.4 annex B), and the durable job that does it."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import dcmread
 from pynetdicom import AE
+from sqlmodel import Session
 
-from arcuate.kernel.errors import Refused, Unavailable
+from arcuate.imaging import store
+from arcuate.imaging.context import Imaging
+from arcuate.kernel.errors import ArcuateError, Refused, Unavailable
+from arcuate.kernel.work import Job, Later, Park
 
 
 @dataclass(frozen=True)
@@ -48,3 +53,25 @@ def send(files: Sequence[Path], pacs: Pacs, our_ae_title: str) -> None:
         ) from error
     finally:
         association.release()
+
+
+async def send_results(imaging: Imaging, job: Job) -> None:
+    """Send SEG and SR of a measurement to the PACS.
+
+    Raises:
+        Later: The PACS does not answer.
+        Park: It will not take them.
+    """
+    s = imaging.settings
+    files = await imaging.database.read(lambda session: _files_of(session, job.payload["sops"]))
+    paths = [imaging.spool.path(file) for file in files]
+    try:
+        await asyncio.to_thread(send, paths, Pacs(s.pacs_host, s.pacs_port, s.pacs_ae_title), s.ae_title)
+    except Unavailable as error:
+        raise Later(30, error.what) from error
+    except ArcuateError as error:
+        raise Park(str(error)) from error
+
+
+def _files_of(session: Session, sop_uids: Sequence[str]) -> list[str]:
+    return [row.file for row in store.by_sop_uids(session, sop_uids)]

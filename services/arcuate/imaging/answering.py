@@ -1,0 +1,148 @@
+"""Somebody asks for volumes: `ImagingStudy/$quantify` answers with Observations, a refusal, or "still being measured"."""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlmodel import Session
+
+from arcuate.imaging import comparison, resources, store
+from arcuate.imaging.context import Imaging
+from arcuate.imaging.domain import Refusal, RefusalCode, refusal_from_json
+from arcuate.imaging.resources import Said
+from arcuate.imaging.segmentation import RULES
+from arcuate.imaging.structures import parts
+from arcuate.imaging.tables import InstanceRow, MeasurementRow, StudyRow, work
+from arcuate.kernel.codes import SYSTEM_DICOM_UID, Json, identifier_value
+from arcuate.kernel.errors import BadInput, Unavailable
+from arcuate.kernel.fhir import bundle
+
+_UID_PREFIX = "urn:oid:"
+
+
+async def quantify(imaging: Imaging, request: Json) -> Json | None:
+    """Answer `ImagingStudy/$quantify`: Observations of every study in the Bundle, or None while one is still being measured.
+
+    Raises:
+        BadInput: No ImagingStudy with a Study Instance UID.
+        Unavailable: A measurement failed and waits for a person.
+    """
+    asked = bundle.of_type(request, "ImagingStudy")
+    if not asked:
+        raise BadInput("The Bundle holds no ImagingStudy", where="Bundle.entry", todo="Send the study to be measured.")
+    orders = bundle.of_type(request, "ServiceRequest")
+    answers = [await _answer(imaging, study, _order_of(study, orders)) for study in asked]
+    if any(answer is None for answer in answers):
+        imaging.wake()
+        return None
+    return bundle.collection(resource for answer in answers for resource in answer or ())
+
+
+def _order_of(study: Json, orders: Sequence[Json]) -> Json | None:
+    based_on = {str(r.get("reference", "")) for r in study.get("basedOn", ())}
+    named = [o for o in orders if f"ServiceRequest/{o.get('id')}" in based_on]
+    return next(iter([*named, *orders]), None)
+
+
+async def _answer(imaging: Imaging, study: Json, order: Json | None) -> list[Json] | None:
+    uid = (identifier_value(study, SYSTEM_DICOM_UID) or "").removeprefix(_UID_PREFIX)
+    if not uid:
+        raise BadInput("The ImagingStudy names no Study Instance UID", where="ImagingStudy.identifier")
+    row, used = await imaging.database.read(lambda s: _study_and_used(s, uid))
+    now = imaging.clock.now()
+    if row is None or (not used and not row.conflict):
+        return await _answer_without_images(imaging, row, uid, study, order)
+    if row.conflict:
+        return [resources.refusal(_identity_refusal(row), study, order, row.id, now)]
+    if row.state != store.SETTLED:
+        return None
+    key, study_id = measurement_key(uid, used, imaging.models_dir), row.id
+    done = await imaging.database.write(lambda s: store.ask_measurement(s, key, study_id, now))
+    if done.finished is None:
+        await _check_not_parked(imaging, key)
+        return None
+    return await _present(imaging, row, done, study, order)
+
+
+def _study_and_used(session: Session, uid: str) -> tuple[StudyRow | None, list[InstanceRow]]:
+    row = store.study_by_uid(session, uid)
+    return row, store.instances(session, row.id) if row else []
+
+
+async def _answer_without_images(
+    imaging: Imaging, row: StudyRow | None, uid: str, study: Json, order: Json | None
+) -> list[Json]:
+    """Answer with the last measurement when the images have gone from the spool since, else refuse."""
+    if row is not None:
+        study_id = row.id
+        done = await imaging.database.read(lambda s: store.measurements(s, study_id))
+        if done:
+            return await _present(imaging, row, done[0], study, order)
+    own_id = row.id if row else hashlib.sha256(uid.encode()).hexdigest()[:32]
+    gone = Refusal(RefusalCode.GONE, "The images of this study are not here", "Send the study again from the PACS.")
+    return [resources.refusal(gone, study, order, own_id, imaging.clock.now())]
+
+
+def _identity_refusal(row: StudyRow) -> Refusal:
+    return Refusal(RefusalCode.IDENTITY, row.conflict or "", "Find out whose images they are, then release the study.")
+
+
+async def _check_not_parked(imaging: Imaging, key: str) -> None:
+    parked = await imaging.database.read(work.parked)
+    if any(job.kind == store.MEASURE and job.payload.get("key") == key for job in parked):
+        raise Unavailable(
+            "The measurement failed and waits for a person",
+            todo="See the parked jobs of the imaging room.",
+            retry_after_s=300,
+        )
+
+
+async def _present(
+    imaging: Imaging, row: StudyRow, done: MeasurementRow, study: Json, order: Json | None
+) -> list[Json]:
+    assert done.finished is not None
+    if done.refusal:
+        reason = refusal_from_json(json.loads(done.refusal))
+        assert reason is not None
+        made = [resources.refusal(reason, study, order, row.id, done.finished)]
+    else:
+        said = Said.of(json.loads(row.said))
+        started = resources.when(said.date, said.time, imaging.site.zone)
+        volumes = resources.observations(json.loads(done.summary or "{}"), study, order, row.id, done.finished, started)
+        made = comparison.in_context(volumes, await _earlier(imaging, study))
+    study_id = row.id
+    earlier = await imaging.database.read(lambda s: store.measurements(s, study_id))
+    standing = {key for old in earlier for key in _keys(old)} - _keys(done)
+    at = done.finished
+    return made + [resources.withdrawn(key, study, order, row.id, at) for key in sorted(standing)]
+
+
+async def _earlier(imaging: Imaging, study: Json) -> list[Json]:
+    """Return the imaging Observations that the record holds of the study's patient; none while it is not joined to one."""
+    subject = str((study.get("subject") or {}).get("reference") or "")
+    if not subject.startswith("Patient/"):
+        return []
+    return await imaging.fhir.search("Observation", {"subject": subject, "category": "imaging"})
+
+
+def _keys(done: MeasurementRow) -> set[str]:
+    """Return the parts for which a measurement gave an Observation."""
+    if done.refusal or not done.summary:
+        return {resources.VOLUMES}
+    values = {(v["structure"], v["side"]) for v in json.loads(done.summary)["volumes"]}
+    return {p.key for p in parts() if (p.structure, p.side) in values}
+
+
+def measurement_key(uid: str, rows: Sequence[InstanceRow], models_dir: Path) -> str:
+    """Return the name of a measurement: these images, by these models and rules."""
+    facts = hashlib.sha256(uid.encode())
+    for digest in sorted(row.digest for row in rows):
+        facts.update(digest.encode())
+    rules = RULES.read_bytes()
+    facts.update(rules)
+    for role in ("finder", "segmenter"):
+        described = models_dir / tomllib.loads(rules.decode())[role] / "model.toml"
+        facts.update(described.read_bytes() if described.exists() else b"none")
+    return facts.hexdigest()

@@ -1,0 +1,119 @@
+"""Numbers in context: left against right, now against an earlier date, each beside what measurement error alone explains.
+
+No percentile is given: see `comparison.toml` for why there are no norms, and where the limits come from.
+"""
+
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+
+from arcuate.imaging.structures import SIDE_CODES
+from arcuate.kernel.codes import CS_SNOMED, CS_STRUCTURE, Json, Laterality, Ucum, coding, quantity
+
+CS_COMPARISON = "urn:arcuate:cs:comparison"
+WITHIN, BEYOND = "within measurement error", "beyond measurement error"
+_STANDING = frozenset({"preliminary", "final"})  # a value that a person corrected is not the model's any more
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Smallest detectable differences in per cent: of two sides of one scan, of two dates; and where they come from."""
+
+    sides: float
+    dates: float
+    source: str
+
+
+@cache
+def limits() -> Limits:
+    """Return the limits of `comparison.toml`."""
+    return Limits(**tomllib.loads(files("arcuate.imaging").joinpath("comparison.toml").read_text("utf-8")))
+
+
+def asymmetry(left: float, right: float) -> float:
+    """Return 100 (right - left) / mean of both, in per cent: above 0 where the right side is larger."""
+    return 200 * (right - left) / (left + right)
+
+
+def change(before: float, now: float) -> float:
+    """Return 100 (now - before) / before, in per cent."""
+    return 100 * (now - before) / before
+
+
+def in_context(made: Sequence[Json], earlier: Iterable[Json]) -> list[Json]:
+    """Return the Observations of one measurement with their comparisons as components.
+
+    Args:
+        made: Volumes as `resources.observations` makes them.
+        earlier: What the record holds of the same patient; of it count volumes of an earlier day by the same model,
+            version and weights.
+    """
+    ml = {_place(o): float(o["valueQuantity"]["value"]) for o in made}
+    before = list(earlier)
+    return [o | ({"component": found} if (found := [*_sides(o, ml), *_dates(o, before)]) else {}) for o in made]
+
+
+def _sides(one: Json, ml: dict[tuple[str, str], float]) -> list[Json]:
+    structure, side = _place(one)
+    left, right = (ml.get((structure, SIDE_CODES[s][0]), 0.0) for s in (Laterality.LEFT, Laterality.RIGHT))
+    if side != SIDE_CODES[Laterality.BILATERAL][0] or left <= 0 or right <= 0:
+        return []
+    words = "Asymmetry, 100 (right - left) / mean of both"
+    return [_component("asymmetry", "Asymmetry", words, asymmetry(left, right), limits().sides)]
+
+
+def _dates(one: Json, earlier: Sequence[Json]) -> list[Json]:
+    comparable = [e for e in earlier if _comparable(one, e)]
+    if not comparable:
+        return []
+    last = max(comparable, key=lambda e: str(e["effectiveDateTime"]))
+    percent = change(float(last["valueQuantity"]["value"]), float(one["valueQuantity"]["value"]))
+    words = f"Change since {str(last['effectiveDateTime'])[:10]}, same model and version"
+    return [_component("change", "Change", words, percent, limits().dates)]
+
+
+def _comparable(one: Json, other: Json) -> bool:
+    return (
+        other.get("status") in _STANDING
+        and float((other.get("valueQuantity") or {}).get("value") or 0) > 0
+        and _place(one) == _place(other)
+        and _models(one) == _models(other) != []
+        and "" < str(other.get("effectiveDateTime") or "")[:10] < str(one.get("effectiveDateTime") or "")[:10]
+    )
+
+
+def _place(one: Json) -> tuple[str, str]:
+    """Return structure and side by code; the side is empty for structures in the middle."""
+    sides = {code for code, _ in SIDE_CODES.values()}
+    structure = next((c["code"] for c in _codings(one, "code") if c.get("system") == CS_STRUCTURE), "")
+    found = (c["code"] for c in _codings(one, "bodySite") if c.get("system") == CS_SNOMED and c.get("code") in sides)
+    return str(structure), str(next(found, ""))
+
+
+def _codings(one: Json, name: str) -> list[Json]:
+    return list((one.get(name) or {}).get("coding") or [])
+
+
+def _models(one: Json) -> list[str]:
+    """Return versions and hashes of the models that measured."""
+    devices = [c for c in one.get("contained") or [] if c.get("resourceType") == "Device"]
+    return [str(v.get("value")) for device in devices for v in device.get("version") or []]
+
+
+def _component(code: str, display: str, words: str, percent: float, limit: float) -> Json:
+    judged = BEYOND if abs(percent) > limit else WITHIN
+    return {
+        "code": {"coding": [coding(CS_COMPARISON, code, display)], "text": words},
+        "valueQuantity": quantity(Decimal(f"{percent:.1f}"), Ucum.PERCENT),
+        "interpretation": [{"coding": [coding(CS_COMPARISON, judged.replace(" ", "-"), judged)], "text": judged}],
+        "referenceRange": [
+            {
+                "low": quantity(-limit, Ucum.PERCENT),
+                "high": quantity(limit, Ucum.PERCENT),
+                "text": f"Measurement error. {limits().source}",
+            }
+        ],
+    }
