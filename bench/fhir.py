@@ -6,7 +6,6 @@ house (access, record) as `arcuate` runs them, on SQLite. The load comes from wr
 reads wait until the audit trail is durable; those of the house's own rooms do not.
 """
 
-import asyncio
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvloop
 
 from arcuate.house import ISSUER
 from arcuate.kernel.auth import Principal, Role, tokens
@@ -33,7 +33,7 @@ CONNECTIONS = 32
 SECONDS = 3
 ROUNDS = 3
 PATIENTS = 200
-RUN = asyncio.run
+RUN = uvloop.run
 """How the `arcuate` command runs the house; the constant body beside it is run the same way."""
 
 SIZE = 1024

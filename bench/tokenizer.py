@@ -7,10 +7,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from arcuate.kernel.hl7v2 import ack, header
+from arcuate.gateway import profile
+from arcuate.gateway.route import Routes
+from arcuate.kernel.hl7v2 import header
 from arcuate.kernel.hl7v2.message import Message
 
 _ROUNDS = 7
+_ROUTES = Routes(profile.load())
 
 
 def report(path: Path) -> None:
@@ -26,7 +29,7 @@ def report(path: Path) -> None:
 
 def _readers() -> list[tuple[str, Callable[[bytes], object], int]]:
     found: list[tuple[str, Callable[[bytes], object], int]] = [
-        ("header and its acknowledgement", _acknowledge, 400),
+        ("before the commit: header, answer, content hash", _acknowledge, 400),
         ("tokenizer: segments", Message.parse, 400),
         ("tokenizer: all fields", _fields, 400),
     ]
@@ -37,7 +40,9 @@ def _readers() -> list[tuple[str, Callable[[bytes], object], int]]:
 
 
 def _acknowledge(raw: bytes) -> object:
-    return ack.build(header.read(raw), "AA", "1", datetime.now(UTC))
+    found = header.read(raw)
+    assert found is not None
+    return _ROUTES.of(found).stored(found, "1", datetime.now(UTC)), header.content_hash(raw, found)
 
 
 def _fields(raw: bytes) -> object:
@@ -45,7 +50,7 @@ def _fields(raw: bytes) -> object:
 
 
 def _python_hl7(raw: bytes) -> object:
-    import hl7  # type: ignore[import-not-found]
+    import hl7  # type: ignore[import-untyped]
 
     return hl7.parse(raw.decode())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import uvloop
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -44,7 +45,7 @@ def up(
     """Run all rooms in one program on SQLite, on loopback."""
     from arcuate.programs import run_house
 
-    asyncio.run(run_house(_house_settings(data, port), mllp_port=mllp_port, dicom_port=dicom_port, say=_say))
+    uvloop.run(run_house(_house_settings(data, port), mllp_port=mllp_port, dicom_port=dicom_port, say=_say))
 
 
 @app.command()
@@ -63,7 +64,7 @@ def demo(
     from arcuate.demo import run_demo
 
     settings = _house_settings(data or Path("data/demo"), port)
-    ended_well = asyncio.run(
+    ended_well = uvloop.run(
         run_demo(settings, mllp_port=mllp_port, dicom_port=dicom_port, seed=seed, ends=exit_, console=console)
     )
     raise typer.Exit(0 if ended_well else 1)
@@ -81,7 +82,7 @@ def serve(
 
     if room not in ROOMS:
         raise BadInput(f"There is no room {room!r}", todo=f"Rooms are: {', '.join(ROOMS)}.")
-    asyncio.run(run_house(_house_settings(data, port), rooms=[room], say=_say))
+    uvloop.run(run_house(_house_settings(data, port), rooms=[room], say=_say))
 
 
 @app.command()

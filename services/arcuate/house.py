@@ -40,6 +40,7 @@ PATHS: Mapping[str, tuple[str, ...]] = {
     "dashboard": ("/",),
 }
 ROOMS = tuple(PATHS)
+_NAME_AT = {prefix: name for name, prefixes in PATHS.items() for prefix in prefixes}  # each prefix is one segment
 ISSUER = "urn:arcuate:access"
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -102,12 +103,7 @@ class House:
 
 def room_name_at(path: str) -> str:
     """Return the name of the room that serves a path."""
-    best, length = "dashboard", 0
-    for name, prefixes in PATHS.items():
-        for prefix in prefixes:
-            if len(prefix) > length and (path == prefix or path.startswith(prefix.rstrip("/") + "/")):
-                best, length = name, len(prefix)
-    return best
+    return _NAME_AT.get("/" + path[1:].partition("/")[0], "dashboard")
 
 
 class PathRouter:
