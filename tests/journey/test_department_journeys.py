@@ -215,6 +215,8 @@ async def test_f025_an_order_message_of_another_patient_changes_nothing_and_wait
     assert (await world.case("D710") or {})["patient"] == case["patient"]
     lists = {one["name"]: one for one in (await world.http.get("/journey/reconciler")).json()["lists"]}
     assert parked["id"] in [one["item"] for one in lists["not_filed"]["items"]]
+    about = (await world.http.get(f"/journey/cases/{case['id']}")).json()["about"]
+    assert [(one["item"], one["cause"]) for one in about] == [(parked["id"], "identity conflict")]
 
 
 async def test_a_missed_visit_that_is_booked_again_goes_on(department: World) -> None:

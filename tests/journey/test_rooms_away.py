@@ -65,6 +65,15 @@ def study(number: str, accession: str = "A1") -> dict[str, Any]:
     }  # fmt: skip
 
 
+async def test_a_list_of_absurd_length_is_a_list(house: House, http: httpx.AsyncClient) -> None:
+    await order(FhirClient(http))
+    await settle(house)
+    for limit, found in ((-35797197108707740031647744, 0), (0, 0), (10**40, 1)):
+        answer = await http.get(f"/journey/cases?limit={limit}")
+        assert answer.status_code == 200
+        assert len(answer.json()["cases"]) == found
+
+
 async def test_an_order_goes_on_unchecked_after_the_limit_and_says_so(
     house: House, http: httpx.AsyncClient, clock: ManualClock
 ) -> None:

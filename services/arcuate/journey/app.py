@@ -115,7 +115,7 @@ def _add_ledger(app: FastAPI, journey: Journey) -> None:
 
     @app.get("/journey/cases", dependencies=[allow(*_READERS)])
     async def cases(stage: str | None = None, limit: int = _LISTED) -> dict[str, Any]:
-        rows = await journey.database.read(lambda s: store.cases(s, min(limit, _LISTED), stage=stage))
+        rows = await journey.database.read(lambda s: store.cases(s, max(0, min(limit, _LISTED)), stage=stage))
         steps = await journey.database.read(lambda s: store.steps(s, [row.id for row in rows]))
         now = journey.clock.now()
         return {"as_of": now.isoformat(), "cases": [described(row, steps[row.id], now) for row in rows]}
