@@ -29,6 +29,7 @@ from arcuate.gateway.keeper import open_keeper
 from arcuate.gateway.listener import Listener
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.kernel.clock import Clock, SystemClock
+from arcuate.kernel.errors import Unavailable
 from arcuate.kernel.log import configure_logging, get_logger
 
 _BACKLOG = 256
@@ -73,6 +74,7 @@ class Door(Protocol):
 
         Raises:
             OSError: The port cannot be opened.
+            Unavailable: The door's process does not come up.
         """
         ...
 
@@ -140,12 +142,18 @@ class ProcessDoor:
             stop = asyncio.Event()
             watching = asyncio.create_task(self._watch(listening, stop))
             try:
-                async with asyncio.timeout(_START_S):
-                    await self._ready.wait()
+                await self._opened()
                 yield
             finally:
                 stop.set()
                 await watching
+
+    async def _opened(self) -> None:
+        try:
+            async with asyncio.timeout(_START_S):
+                await self._ready.wait()
+        except TimeoutError:
+            raise Unavailable(f"The HL7 door did not open within {_START_S:.0f} s", todo="The log says why.") from None
 
     async def _watch(self, listening: socket.socket, stop: asyncio.Event) -> None:
         for attempt in range(sys.maxsize):
