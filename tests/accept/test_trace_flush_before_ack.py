@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from tests.accept.programs import gateway
-from tests.conftest import program
 from tests.gateway.messages import order
 
 from arcuate.kernel.hl7v2 import ack
@@ -69,22 +68,13 @@ async def _send(sender: int, port: int) -> list[str]:
 
 
 @pytest.fixture
-def lines(tmp_path: Path) -> list[str]:
+def lines(tmp_path: Path, strace: str) -> list[str]:
     async def play() -> list[list[str]]:
-        strace = (
-            program("strace", "strace"),
-            "-f",
-            "-yy",
-            "-qq",
-            "--seccomp-bpf",
-            "-s",
-            "8192",
-            "-e",
-            f"trace={CALLS}",
-            "-e",
-            "signal=none",
-        )
-        async with gateway(tmp_path / "data", before=(*strace, "-o", str(tmp_path / "trace"))) as (_, port):
+        tracing = (
+            strace, "-f", "-yy", "-qq", "--seccomp-bpf", "-s", "8192", "-e", f"trace={CALLS}", "-e", "signal=none",
+            "-o", str(tmp_path / "trace"),
+        )  # fmt: skip
+        async with gateway(tmp_path / "data", before=tracing) as (_, port):
             return list(await asyncio.gather(*(_send(sender, port) for sender in range(SENDERS))))
 
     answered = asyncio.run(play())
