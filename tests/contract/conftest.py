@@ -1,10 +1,10 @@
-"""A house of all rooms in this process, on free ports."""
+"""A house of all rooms in this process, on free ports: one for all tests of a file, which only ask at its doors."""
 
 import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from arcuate.house import House, HouseSettings, open_house
 from arcuate.kernel.settings import SiteSettings
@@ -17,9 +17,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    settings = HouseSettings(data_dir=tmp_path / "data")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    settings = HouseSettings(data_dir=tmp_path_factory.mktemp("house") / "data")
     site = SiteSettings(time_zone="Europe/Zurich", synthetic=True)
     async with open_house(settings, site, room_settings=ports(free_port(), free_port())) as house:
         yield house

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 from fastapi.routing import APIRoute
 
 from arcuate.house import House, HouseTransport
 from arcuate.kernel.auth import Principal, Role, tokens
 from arcuate.kernel.auth.roles import PEOPLE
 from arcuate.kernel.web import Allow
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MATRIX = Path(__file__).parent / "doors.csv"
 
