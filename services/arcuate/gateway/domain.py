@@ -122,6 +122,11 @@ def _asked(condition: bytes, *, positive: bool, absent: bool) -> bool:
             return True
 
 
+def storable(text: str) -> str:
+    """Return text as every database keeps it: bytes of no character set and NUL are replaced."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
 def queue_key(kind: str, value: str) -> str:
     """Return the name under which work on one patient or order stands in line: a hash, not the number."""
     return f"{kind}:{hashlib.sha256(value.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"

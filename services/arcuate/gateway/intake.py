@@ -24,7 +24,6 @@ from arcuate.kernel.log import get_logger
 Reply = Callable[[Answer, bool], None]
 _Pending = tuple[NewFrame, Header | None, Answer, Reply]
 _TOGETHER = 256  # frames in one commit
-_STORED = Finding(Verdict.STORED)
 
 
 class Intake:
@@ -76,7 +75,7 @@ class Intake:
             return finding_of(raw, header, profile)
         except Exception as error:  # noqa: BLE001 - a fault of our reading must not keep a message out of the journal
             self._log.error("frame not read", error=type(error).__name__)
-            return _STORED
+            return Finding(Verdict.STORED)
 
     def take_spooled(self, name: str, head: bytes, size: int, digest: bytes, peer: str, reply: Reply) -> None:
         """Journal a frame whose bytes lie in a spool file: parked as too large, answered as a content fault."""
@@ -133,14 +132,15 @@ class Intake:
     def _reply(self, group: Sequence[_Pending], kept: Sequence[Kept | ArcuateError]) -> None:
         stored = False
         for (_, header, answer, reply), one in zip(group, kept, strict=True):
-            if isinstance(one, Kept):
-                stored = True
-                reply(Answer(one.code, one.wire, answer.close), not one.repeated)
-            else:
-                reply(self.not_stored(header, one), False)
+            try:
+                if isinstance(one, Kept):
+                    self.storage_fault, stored = None, True
+                    reply(Answer(one.code, one.wire, answer.close), not one.repeated)
+                else:
+                    reply(self.not_stored(header, one), False)
+            except Exception as error:  # noqa: BLE001 - one connection's fault must not cost the others their answers
+                self._log.error("answer not written", error=type(error).__name__)
         if stored:
-            if isinstance(kept[-1], Kept):
-                self.storage_fault = None
             self._on_stored()
 
     def not_stored(self, header: Header | None, error: Exception) -> Answer:

@@ -13,6 +13,7 @@ from arcuate.gateway.domain import Answer
 from arcuate.gateway.intake import Intake
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.gateway.spool import Spool
+from arcuate.kernel.background import background
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.errors import StorageFault
 from arcuate.kernel.hl7v2 import header as headers
@@ -37,15 +38,12 @@ class Listener:
     async def open(self, door: socket.socket) -> AsyncIterator[None]:
         """Take connections from a listening socket until the context is left; what has arrived whole by then is stored and answered."""
         server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=door)
-        sweeper = asyncio.create_task(self._sweep())
-        try:
-            yield
-        finally:
-            server.close()
-            sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeper
-            await self._drain()
+        async with background(self._sweep()):
+            try:
+                yield
+            finally:
+                server.close()
+                await self._drain()
 
     async def _drain(self) -> None:
         for connection in list(self.connections):

@@ -71,7 +71,7 @@ class Routes:
     def _new(self, header: Header) -> Route:
         profile = self._profiles.of_header(header)
         sender, (kind, event) = latin(header.field(3) + b"|" + header.field(4)), header.type
-        name = f"{kind}^{event}" if event else kind
+        name = domain.storable(f"{kind}^{event}" if event else kind)
         use = plan.use_of(kind, event)
         if profile.content_fault != "AA" or use in ("unknown", "acknowledgement"):
             return Route(profile, sender, name, ordinary=False)
@@ -84,4 +84,4 @@ class Routes:
 
 def latin(raw: bytes) -> str:
     """Return bytes as text that keeps them apart one by one and can be stored (no NUL)."""
-    return raw.decode("latin-1").replace("\x00", "\ufffd")
+    return domain.storable(raw.decode("latin-1"))

@@ -6,7 +6,8 @@ on one PostgreSQL journal too), so that the numbers of the jobs have the order o
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
@@ -20,6 +21,7 @@ from arcuate.gateway.settings import GatewaySettings
 from arcuate.gateway.store import Sorted
 from arcuate.gateway.tables import Frame
 from arcuate.gateway.verdict import Looked, NewMessage
+from arcuate.kernel.background import background
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.db import Database
 from arcuate.kernel.errors import ArcuateError
@@ -53,16 +55,9 @@ class Sorter:
         """Say that the door has stored something."""
         self._wake.set()
 
-    @contextlib.asynccontextmanager
-    async def run(self) -> AsyncIterator[None]:
+    def run(self) -> AbstractAsyncContextManager[None]:
         """Sort in the background until the context is left; what is not sorted by then is sorted at the next start."""
-        task = asyncio.create_task(self._forever())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        return background(self._forever())
 
     async def _forever(self) -> None:
         while True:
@@ -83,9 +78,22 @@ class Sorter:
         async with self._one_at_a_time:
             while frames := await self._database.read(lambda s: store.unread(s, _TOGETHER)):
                 found = [await self._sorted(frame) for frame in frames]
-                done += await self._database.write(lambda s, found=found: store.add_sorted(s, found))  # type: ignore[misc]
+                done += await self._write(found)
                 self._on_sorted()
         return done
+
+    async def _write(self, found: Sequence[Sorted]) -> int:
+        """Write what frames hold; what cannot be written of one holds up no other."""
+        try:
+            return await self._database.write(lambda s: store.add_sorted(s, found))
+        except ArcuateError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever stands in a message must not stop those behind it
+            if len(found) > 1:
+                return sum([await self._write([one]) for one in found])
+            self._log.error("frame not sorted", number=found[0].frame.number, error=type(error).__name__)
+            waiting = Sorted(found[0].frame, (NewMessage("", State.WAITING),))
+            return await self._database.write(lambda s: store.add_sorted(s, [waiting]))
 
     async def _sorted(self, frame: Frame) -> Sorted:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from arcuate.gateway.domain import State
+from arcuate.gateway.domain import State, storable
 from arcuate.gateway.mapping.model import Wait
 from arcuate.gateway.tables import Cursor, Frame, Mark, Message, Waiting, work
 from arcuate.gateway.verdict import NewMessage
@@ -60,16 +60,17 @@ def add_sorted(session: Session, found: Sequence[Sorted]) -> int:
             _add_message(session, one.frame, position, message)
         values: dict[str, Any] = {"unread": False}
         if one.warning:
-            values["warning"] = "; ".join(part for part in (one.warning, one.frame.warning) if part)
+            values["warning"] = "; ".join(part for part in (storable(one.warning), one.frame.warning) if part)
         session.execute(sa.update(_FRAME).where(_FRAME.c.number == one.frame.number).values(**values))
     return len(taken)
 
 
 def _add_message(session: Session, frame: Frame, position: int, message: NewMessage) -> None:
     row = {
-        "frame": frame.number, "position": position, "sender": frame.sender, "kind": message.kind, "state": message.state,
-        "cause": message.cause, "reason": message.reason, "location": message.location, "condition": message.condition, "made": "",
-        "note": message.note, "orders": "", "charset": message.charset, "round": 0, "changed": frame.received, "changed_by": "",
+        "frame": frame.number, "position": position, "sender": frame.sender, "kind": storable(message.kind), "state": message.state,
+        "cause": message.cause, "reason": storable(message.reason), "location": message.location, "condition": message.condition,
+        "made": "", "note": storable(message.note), "orders": "", "charset": message.charset, "round": 0, "changed": frame.received,
+        "changed_by": "",
     }  # fmt: skip
     id: int = session.execute(_ADD_MESSAGE, row).scalar_one()
     if message.state in (State.WAITING, State.ACKNOWLEDGEMENT):

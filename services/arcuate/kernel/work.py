@@ -8,7 +8,8 @@ that it returns runs in the same transaction that marks the job done, and only i
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
+from arcuate.kernel.background import background
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.db.database import Database
 from arcuate.kernel.db.types import UtcDateTime
@@ -288,16 +290,9 @@ class Worker:
         """Say that a job may have been enqueued."""
         self._wake.set()
 
-    @contextlib.asynccontextmanager
-    async def run(self) -> AsyncIterator[None]:
+    def run(self) -> AbstractAsyncContextManager[None]:
         """Work in the background until the context is left; jobs in hand are finished or given back."""
-        task = asyncio.create_task(self._forever())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        return background(self._forever())
 
     async def drain(self) -> int:
         """Run everything that is due now, and what that makes due; returns how many attempts were made."""
