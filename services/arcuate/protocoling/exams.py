@@ -50,7 +50,7 @@ class Catalogue:
         if not isinstance(code, dict):
             return Exam()
         for found in codings(code):
-            if found.get("system") == CS_EXAM and found.get("code") in self.exams:
+            if found.get("system") == CS_EXAM and str(found.get("code")) in self.exams:
                 return self.exams[str(found["code"])]
         understood = self.of_text(t for t in (text_of(code), *(str(c.get("display", "")) for c in codings(code))) if t)
         for found in codings(code):
