@@ -32,6 +32,7 @@ def said(made: list[Json]) -> list[tuple[str, str, str, float]]:
         )
         for o in made
         for c in o.get("component", [])
+        if "interpretation" in c
     ]  # fmt: skip
 
 
@@ -59,6 +60,26 @@ def test_a_change_is_told_for_each_side_with_its_date_and_its_limit() -> None:
     told = made[0]["component"][0]
     assert "2025-01-05" in told["code"]["text"]
     assert "PMC10497452" in told["referenceRange"][0]["text"] and "not measured" in told["referenceRange"][0]["text"]
+
+
+def on(scanner: str, made: list[Json]) -> list[Json]:
+    return [o | {"extension": [{"url": comparison.EXT_SCANNER, "valueString": scanner}]} for o in made]
+
+
+@pytest.mark.parametrize(("then", "now", "limit"), [("A, 1", "A, 1", 14.55), ("A, 1", "A, 2", 29.25), ("", "", 29.25)])
+def test_the_limit_is_that_of_the_pair_of_scanners(then: str, now: str, limit: float) -> None:
+    earlier = on(then, volumes(3.0, 3.0, "2025-01-05"))
+    change, before = comparison.in_context(on(now, volumes(3.6, 3.0)), earlier)[0]["component"]
+
+    assert float(change["referenceRange"][0]["high"]["value"]) == limit
+    assert ("same scanner" in change["code"]["text"]) == (limit == 14.55)
+    assert change["extension"] == before["extension"] == [{"url": comparison.EXT_SINCE, "valueDate": "2025-01-05"}]
+    assert (float(before["valueQuantity"]["value"]), before["code"]["text"]) == (3.0, "Value of 2025-01-05")
+
+
+def test_what_stands_in_a_component_already_stays() -> None:
+    made = [o | {"component": [{"code": {"text": "kept"}}]} for o in volumes(3.0, 3.3)]
+    assert [o["component"][0]["code"]["text"] for o in comparison.in_context(made, [])] == ["kept"] * 3
 
 
 @pytest.mark.parametrize(

@@ -14,23 +14,34 @@ from arcuate.imaging.structures import SIDE_CODES
 from arcuate.kernel.codes import CS_SNOMED, CS_STRUCTURE, Json, Laterality, Ucum, coding, quantity
 
 CS_COMPARISON = "urn:arcuate:cs:comparison"
+EXT_SINCE = "urn:arcuate:ext:since"
+EXT_SCANNER = "urn:arcuate:ext:scanner"
 WITHIN, BEYOND = "within measurement error", "beyond measurement error"
 _STANDING = frozenset({"preliminary", "final"})  # a value that a person corrected is not the model's any more
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Smallest detectable differences in per cent: of two sides of one scan, of two dates; and where they come from."""
+    """Smallest detectable differences in per cent, and where they come from.
+
+    Attributes:
+        sides: Of two sides of one scan.
+        same_scanner: Of two dates on one scanner.
+        dates: Of two dates on different scanners, or on such as are not known.
+    """
 
     sides: float
+    same_scanner: float
     dates: float
     source: str
 
 
 @cache
-def limits() -> Limits:
-    """Return the limits of `comparison.toml`."""
-    return Limits(**tomllib.loads(files("arcuate.imaging").joinpath("comparison.toml").read_text("utf-8")))
+def limits(structure: str = "") -> Limits:
+    """Return the limits of `comparison.toml`: a structure's own where it has some, else those for all."""
+    table = tomllib.loads(files("arcuate.imaging").joinpath("comparison.toml").read_text("utf-8"))
+    rows = {row.pop("code"): row for row in table.pop("structure", [])}
+    return Limits(**(table | rows.get(structure, {})))
 
 
 def asymmetry(left: float, right: float) -> float:
@@ -53,7 +64,15 @@ def in_context(made: Sequence[Json], earlier: Iterable[Json]) -> list[Json]:
     """
     ml = {_place(o): float(o["valueQuantity"]["value"]) for o in made}
     before = list(earlier)
-    return [o | ({"component": found} if (found := [*_sides(o, ml), *_dates(o, before)]) else {}) for o in made]
+    return [_compared(o, ml, before) for o in made]
+
+
+def _compared(one: Json, ml: dict[tuple[str, str], float], earlier: Sequence[Json]) -> Json:
+    """Return a volume with its comparisons; what is stated in another unit has no limits here."""
+    if one["valueQuantity"]["code"] != Ucum.MILLILITRE:
+        return one
+    found = [*(one.get("component") or []), *_sides(one, ml), *_dates(one, earlier)]
+    return one | ({"component": found} if found else {})
 
 
 def _sides(one: Json, ml: dict[tuple[str, str], float]) -> list[Json]:
@@ -61,18 +80,37 @@ def _sides(one: Json, ml: dict[tuple[str, str], float]) -> list[Json]:
     left, right = (ml.get((structure, SIDE_CODES[s][0]), 0.0) for s in (Laterality.LEFT, Laterality.RIGHT))
     if side != SIDE_CODES[Laterality.BILATERAL][0] or left <= 0 or right <= 0:
         return []
-    words = "Asymmetry, 100 (right - left) / mean of both"
-    return [_component("asymmetry", "Asymmetry", words, asymmetry(left, right), limits().sides)]
+    words, known = "Asymmetry, 100 (right - left) / mean of both", limits(structure)
+    return [_component("asymmetry", "Asymmetry", words, asymmetry(left, right), known.sides, known.source)]
 
 
 def _dates(one: Json, earlier: Sequence[Json]) -> list[Json]:
+    """Return the change since the last comparable date, and the value that it is counted from."""
     comparable = [e for e in earlier if _comparable(one, e)]
     if not comparable:
         return []
     last = max(comparable, key=lambda e: str(e["effectiveDateTime"]))
-    percent = change(float(last["valueQuantity"]["value"]), float(one["valueQuantity"]["value"]))
-    words = f"Change since {str(last['effectiveDateTime'])[:10]}, same model and version"
-    return [_component("change", "Change", words, percent, limits().dates)]
+    before, known = last["valueQuantity"], limits(_place(one)[0])
+    percent = change(float(before["value"]), float(one["valueQuantity"]["value"]))
+    day, same = str(last["effectiveDateTime"])[:10], scanner_of(one) == scanner_of(last) != ""
+    where = f"same scanner ({scanner_of(one)})" if same else "scanners differ or are not known"
+    since = {"extension": [{"url": EXT_SINCE, "valueDate": day}]}
+    words = f"Change since {day}, same model and version, {where}"
+    limit = known.same_scanner if same else known.dates
+    return [
+        since | _component("change", "Change", words, percent, limit, known.source),
+        since
+        | {
+            "code": {"coding": [coding(CS_COMPARISON, "earlier", "Earlier value")], "text": f"Value of {day}"},
+            "valueQuantity": quantity(before["value"], before["code"]),
+        },
+    ]
+
+
+def scanner_of(one: Json) -> str:
+    """Return the scanner that an Observation states, or an empty text."""
+    found = (e.get("valueString") for e in one.get("extension") or [] if e.get("url") == EXT_SCANNER)
+    return str(next(found, None) or "")
 
 
 def _comparable(one: Json, other: Json) -> bool:
@@ -103,7 +141,7 @@ def _models(one: Json) -> list[str]:
     return [str(v.get("value")) for device in devices for v in device.get("version") or []]
 
 
-def _component(code: str, display: str, words: str, percent: float, limit: float) -> Json:
+def _component(code: str, display: str, words: str, percent: float, limit: float, source: str) -> Json:
     judged = BEYOND if abs(percent) > limit else WITHIN
     return {
         "code": {"coding": [coding(CS_COMPARISON, code, display)], "text": words},
@@ -113,7 +151,7 @@ def _component(code: str, display: str, words: str, percent: float, limit: float
             {
                 "low": quantity(-limit, Ucum.PERCENT),
                 "high": quantity(limit, Ucum.PERCENT),
-                "text": f"Measurement error. {limits().source}",
+                "text": f"Measurement error. {source}",
             }
         ],
     }

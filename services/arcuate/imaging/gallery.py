@@ -41,6 +41,8 @@ def pack(exhibits: Sequence[Exhibit]) -> bytes:
     for k, exhibit in enumerate(exhibits):
         c = exhibit.cut
         arrays[f"grey{k}"], arrays[f"labels{k}"] = c.grey, c.labels.astype(np.uint8)
+        if c.doubt is not None:
+            arrays[f"doubt{k}"] = c.doubt
         facts.append([exhibit.structure, c.plane, list(c.pixel_mm), c.number, c.count, list(c.window)])
     arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
     buffer = BytesIO()
@@ -63,6 +65,7 @@ def unpack(packed: bytes) -> list[Exhibit]:
                     number,
                     count,
                     (window[0], window[1]),
+                    arrays.get(f"doubt{k}"),
                 ),
             )
             for k, (structure, plane, mm, number, count, window) in enumerate(facts)

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from arcuate.imaging.derived import RESEARCH_USE
 from arcuate.imaging.structures import Part
+from arcuate.kernel.errors import NotFound
 
 Bytes8 = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.floating]]
@@ -44,12 +45,14 @@ class Upright:
         labels: FreeSurfer numbers (0 to 255) on the same voxels.
         spacing: mm along each axis.
         window: Centre and width in the scan's own units.
+        doubt: Entropy of the labels (`uncertainty.py`) on the same voxels; None where no network stated it.
     """
 
     data: Floats
     labels: Labels
     spacing: tuple[float, float, float]
     window: tuple[float, float]
+    doubt: Bytes8 | None = None
 
     @cached_property
     def areas(self) -> tuple[Counts, Counts, Counts]:
@@ -72,6 +75,7 @@ class Cut:
         grey, labels: (rows, columns) of the picture, before pixels are made square.
         pixel_mm: Height and width of one pixel.
         number, count: Which slice of how many, from 1, counted to Right, Anterior, Superior.
+        doubt: Like `labels`: 255 is two bits of entropy.
     """
 
     plane: Plane
@@ -81,6 +85,7 @@ class Cut:
     number: int
     count: int
     window: tuple[float, float]
+    doubt: Bytes8 | None = None
 
     @property
     def caption(self) -> str:
@@ -89,7 +94,7 @@ class Cut:
         return f"{self.plane} {self.number} of {self.count}, W {width:.0f} L {centre:.0f}"
 
 
-def upright(data: Floats, labels: Labels, affine: Affine) -> Upright:
+def upright(data: Floats, labels: Labels, affine: Affine, doubt: Bytes8 | None = None) -> Upright:
     """Turn a scan and its labels upright and window it from the 1st to the 99.5th percentile of its non-zero voxels.
 
     Of a large scan every other voxel along each axis is asked for the window.
@@ -105,7 +110,11 @@ def upright(data: Floats, labels: Labels, affine: Affine) -> Upright:
     low, high = (float(v) for v in np.percentile(seen, [1, 99.5])) if seen.size else (0.0, 1.0)
     turned_labels: Labels = apply_orientation(labels, orientation)
     return Upright(
-        turned, turned_labels, (float(spacing[0]), float(spacing[1]), float(spacing[2])), ((low + high) / 2, high - low)
+        turned,
+        turned_labels,
+        (float(spacing[0]), float(spacing[1]), float(spacing[2])),
+        ((low + high) / 2, high - low),
+        None if doubt is None else apply_orientation(doubt, orientation),
     )
 
 
@@ -119,7 +128,8 @@ def cut(scan: Upright, plane: Plane, index: int) -> Cut:
     across, up = [scan.spacing[a] for a in range(3) if a != axis]
     # Both remaining axes are shown from their far end: right (or anterior) first, anterior (or superior) on top.
     turn = (slice(None, None, -1), slice(None, None, -1))
-    return Cut(plane, grey[turn].T, labels[turn].T, (up, across), index + 1, scan.data.shape[axis], scan.window)
+    doubt = None if scan.doubt is None else scan.doubt[here][turn].T
+    return Cut(plane, grey[turn].T, labels[turn].T, (up, across), index + 1, scan.data.shape[axis], scan.window, doubt)
 
 
 def best_index(scan: Upright, plane: Plane, numbers: Iterable[int]) -> int:
@@ -147,18 +157,62 @@ def svg_path(mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> str:
     return "".join(f"M{x0} {y0}H{x1}" if y0 == y1 else f"M{x0} {y0}V{y1}" for x0, y0, x1, y1 in edges(mask))
 
 
-def draw(slice_: Cut, parts: Sequence[Part], pixels_per_mm: float = 2.0, outline: bool = True) -> Image.Image:
-    """Draw a slice with square pixels, outlines, side letters and caption."""
+class Layer(StrEnum):
+    """What is laid over a slice."""
+
+    OUTLINE = "outline"
+    FILL = "fill"
+    UNCERTAINTY = "uncertainty"
+    OFF = "off"
+
+
+# From dark over orange to pale yellow: brighter is always more, also in grey. Nothing is laid over certain voxels.
+_DOUBT = np.array([(0, 0, 0), (120, 28, 109), (237, 105, 37), (252, 255, 164)], np.float32)
+
+
+def draw(
+    slice_: Cut, parts: Sequence[Part], pixels_per_mm: float = 2.0, outline: bool = True, layer: Layer = Layer.OUTLINE
+) -> Image.Image:
+    """Draw a slice with square pixels, outlines or another layer, and side letters.
+
+    Raises:
+        NotFound: The map of doubt is asked for and was not kept.
+    """
     rows, columns = slice_.grey.shape
     scale_y, scale_x = (pixels_per_mm * mm for mm in slice_.pixel_mm)
     size = (max(1, round(columns * scale_x)), max(1, round(rows * scale_y)))
     made = Image.fromarray(slice_.grey).resize(size, Image.Resampling.BILINEAR).convert("RGB")
+    if layer is Layer.UNCERTAINTY:
+        made = _with_doubt(made, slice_)
+    if layer is Layer.FILL:
+        made = _filled(made, slice_, parts)
     pen = ImageDraw.Draw(made)
-    if outline:
+    if outline and layer is not Layer.OFF:
         for part in parts:
             for x0, y0, x1, y1 in edges(np.isin(slice_.labels, part.labels)):
                 pen.line((x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y), fill=part.colour, width=2)
     _letters(pen, size, _LETTERS[slice_.plane])
+    return made
+
+
+def _with_doubt(made: Image.Image, slice_: Cut) -> Image.Image:
+    """Lay the entropy over a slice, the more opaque the higher it is."""
+    if slice_.doubt is None:
+        raise NotFound("There is no map of doubt for this measurement", todo="It was measured before maps were kept.")
+    share = slice_.doubt.astype(np.float32) / 255 * (len(_DOUBT) - 1)
+    low = np.minimum(share.astype(np.intp), len(_DOUBT) - 2)
+    rest = (share - low)[..., None]
+    colour = (_DOUBT[low] * (1 - rest) + _DOUBT[low + 1] * rest).astype(np.uint8)
+    cover = np.minimum(slice_.doubt.astype(np.int32) * 3, 220).astype(np.uint8)
+    over = Image.fromarray(colour).resize(made.size, Image.Resampling.BILINEAR)
+    return Image.composite(over, made, Image.fromarray(cover).resize(made.size, Image.Resampling.BILINEAR))
+
+
+def _filled(made: Image.Image, slice_: Cut, parts: Sequence[Part]) -> Image.Image:
+    for part in parts:
+        mask = (np.isin(slice_.labels, part.labels) * 110).astype(np.uint8)
+        cover = Image.fromarray(mask).resize(made.size, Image.Resampling.NEAREST)
+        made = Image.composite(Image.new("RGB", made.size, part.colour), made, cover)
     return made
 
 
