@@ -1,5 +1,6 @@
 """What all tests share: the corpus folder, a real PostgreSQL, temporary databases."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -100,39 +101,56 @@ def caddy() -> str:
     return program("caddy", "caddy")
 
 
+class Cluster:
+    """A private PostgreSQL cluster on a socket of its own."""
+
+    def __init__(self) -> None:
+        versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not versions:
+            _absent("PostgreSQL", "install it with scripts/install (postgresql)")
+        self._binaries = versions[-1].parent
+        self.folder = Path(f"/tmp/arcuate-pg-{secrets.token_hex(4)}")
+        self.folder.mkdir(mode=0o700)
+        self._as_user: list[str] = []
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            shutil.chown(self.folder, "postgres", "postgres")
+            self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        self._run("initdb", "-U", "arcuate", "-A", "trust")
+
+    @property
+    def url(self) -> str:
+        """The URL without a database name."""
+        return f"postgresql+psycopg://arcuate@/{{name}}?host={self.folder}"
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        options = f"-k {self.folder} -c listen_addresses='' -c max_connections=200"
+        self._run("pg_ctl", "-l", self.folder / "log", "-o", options, "-w", "start")
+
+    def stop(self) -> None:
+        """Stop the server at once, as a crash does: connections are cut, the log is played again at the next start."""
+        self._run("pg_ctl", "-m", "immediate", "-w", "stop")
+
+    def remove(self) -> None:
+        """Stop the server and delete its files."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        command = [*self._as_user, self._binaries / program, "-D", self.folder / "data", *arguments]
+        subprocess.run(command, check=True, capture_output=True)
+
+
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A private PostgreSQL cluster on a socket of its own; yields its URL without a database name."""
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not versions:
-        _absent("PostgreSQL", "install it with scripts/install (postgresql)")
-    binaries = versions[-1].parent
-    folder = Path(f"/tmp/arcuate-pg-{secrets.token_hex(4)}")
-    folder.mkdir(mode=0o700)
-    as_user: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(folder, "postgres", "postgres")
-        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    data = folder / "data"
-    options = f"-k {folder} -c listen_addresses='' -c max_connections=200"
-    log = folder / "log"
-    subprocess.run(
-        [*as_user, binaries / "initdb", "-D", data, "-U", "arcuate", "-A", "trust"], check=True, capture_output=True
-    )
-    subprocess.run(
-        [*as_user, binaries / "pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start"],
-        check=True,
-        capture_output=True,
-    )
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL server for all tests; yields its URL without a database name."""
+    cluster = Cluster()
     try:
-        yield f"postgresql+psycopg://arcuate@/{{name}}?host={folder}"
+        cluster.start()
+        yield cluster.url
     finally:
-        subprocess.run(
-            [*as_user, binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"],
-            check=False,
-            capture_output=True,
-        )
-        shutil.rmtree(folder, ignore_errors=True)
+        cluster.remove()
 
 
 @pytest.fixture
