@@ -31,12 +31,15 @@ async def quantify_path(path: Path, out: Path | None, console: Console) -> None:
     async with networks() as infer:
         with console.status("Measuring (about half a minute on two cores)"):
             result = await quantify(path, folder, HouseSettings().models_dir, infer)
-    console.print(result.table())
-    for line in (
-        *result.measurement.warnings,
-        *(f"not measured: {code}: {why}" for code, why in result.measurement.absent.items()),
-    ):
-        console.print(line)
+    for measurement in result.measurements:
+        console.print(measurement.table())
+        for line in (
+            *measurement.warnings,
+            *(f"not measured: {code}: {why}" for code, why in measurement.finding.absent.items()),
+        ):
+            console.print(line)
+    for name, refusal in result.refused.items():
+        console.print(f"not measured: {name}: {refusal}")
     if result.dropped:
         console.print(f"Left out of SEG and SR because the source's value is illegal: {', '.join(result.dropped)}")
     for kind, file in result.files.items():

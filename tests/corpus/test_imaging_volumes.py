@@ -73,7 +73,9 @@ async def test_folder_and_storescu_give_the_same_volumes_and_everything_is_legal
         (o["code"]["coding"][0]["code"], o["bodySite"]["text"]): o["valueQuantity"]["value"]
         for o in bundle.of_type(answer, "Observation")
     }
-    by_folder = {(m.structure, structures.part(m.structure, m.side).title): m.ml for m in result.measurement.measured}
+    by_folder = {
+        (m.structure, structures.part(m.structure, m.side).title): m.value for m in result.measurement.finding.measured
+    }
     assert {key: float(value) for key, value in by_store.items()} == by_folder
     assert result.dropped == ("PatientAge breaks the form of a value of type AS",)
     _check_objects(out, by_folder, dciodvfy)
@@ -87,7 +89,7 @@ def _check_objects(out: Path, by_folder: dict[tuple[str, str], float], dciodvfy:
         said = subprocess.run([dciodvfy, out / name], capture_output=True, text=True, check=False).stderr
         assert [line for line in said.splitlines() if line.startswith("Error")] == []
     back = read_volumes(dcmread(out / "measurements.dcm"))
-    assert {(m.structure, structures.part(m.structure, m.side).title): m.ml for m in back} == by_folder
+    assert {(m.structure, structures.part(m.structure, m.side).title): m.value for m in back} == by_folder
     assert json.loads((out / "volumes.json").read_text())["left_out_of_objects"]
 
 

@@ -12,7 +12,8 @@ import pytest
 from arcuate.house import HouseSettings, open_house
 from arcuate.imaging.evaluation import compare, mean_dice, read_scheme
 from arcuate.imaging.oip_client import OipClient
-from arcuate.imaging.segmentation import Infer, Volume, segment
+from arcuate.imaging.pipelines import Infer, Volume
+from arcuate.imaging.segmentation import segment
 from arcuate.kernel.settings import SiteSettings
 
 MODELS = Path(__file__).parents[2] / "models"

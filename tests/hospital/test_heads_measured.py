@@ -24,7 +24,8 @@ async def test_the_network_finds_the_brain_and_its_sides() -> None:
     runtime = pytest.importorskip("onnxruntime")
     if not all((MODELS / name / "graph.onnx").is_file() for name in ("brain-finder", "brain-t1")):
         pytest.skip("the networks are not trained yet (models/brain-finder, models/brain-t1)")
-    from arcuate.imaging.segmentation import Volume, segment
+    from arcuate.imaging.pipelines import Volume
+    from arcuate.imaging.segmentation import segment
 
     async def infer(model: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
         session = runtime.InferenceSession(str(MODELS / model / "graph.onnx"))

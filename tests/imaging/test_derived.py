@@ -16,6 +16,7 @@ from pydicom.dataset import FileDataset
 from arcuate.imaging import derived, structures
 from arcuate.imaging.derived import Measured, Model
 from arcuate.imaging.parsing import Parser
+from arcuate.imaging.pipelines import named
 from arcuate.imaging.seg import build_seg, present_parts, read_labels
 from arcuate.imaging.series import Choice, choose
 from arcuate.imaging.sr import build_sr, read_volumes
@@ -23,6 +24,7 @@ from arcuate.kernel.codes import Laterality
 
 AT = datetime(2026, 3, 17, 10, 0, tzinfo=ZoneInfo("Europe/Zurich"))
 MODEL = Model("example-model", "1.0", "ab" * 32)
+BRAIN = named("brain-volumes")
 
 
 def labels_of(choice: Choice) -> np.ndarray:
@@ -55,9 +57,9 @@ def made(
     with Parser() as parser:
         choice = choose(parser.folder(folder))
     labels = labels_of(choice)
-    seg = build_seg(choice.grid, labels, MODEL, AT)
+    seg = build_seg(choice.grid, labels, MODEL, AT, BRAIN)
     assert seg is not None
-    sr = build_sr(choice.grid, seg, volumes(), MODEL, AT)
+    sr = build_sr(choice.grid, seg, volumes(), MODEL, AT, BRAIN)
     return choice, labels, dcmread(BytesIO(derived.encode(seg))), dcmread(BytesIO(derived.encode(sr)))
 
 
@@ -147,10 +149,10 @@ def test_the_report_names_language_device_and_algorithm(made: Made) -> None:
 
 def test_the_same_measurement_makes_the_same_objects_byte_for_byte(made: Made) -> None:
     choice, labels, seg, sr = made
-    again = build_seg(choice.grid, labels, MODEL, AT)
+    again = build_seg(choice.grid, labels, MODEL, AT, BRAIN)
     assert again is not None
     assert dcmread(BytesIO(derived.encode(again))) == seg
-    assert dcmread(BytesIO(derived.encode(build_sr(choice.grid, again, volumes(), MODEL, AT)))) == sr
+    assert dcmread(BytesIO(derived.encode(build_sr(choice.grid, again, volumes(), MODEL, AT, BRAIN)))) == sr
 
 
 def test_another_model_makes_another_object(made: Made) -> None:
@@ -160,7 +162,7 @@ def test_another_model_makes_another_object(made: Made) -> None:
 
 def test_an_empty_segmentation_makes_no_object(made: Made) -> None:
     choice, labels, _, _ = made
-    assert build_seg(choice.grid, np.zeros_like(labels), MODEL, AT) is None
+    assert build_seg(choice.grid, np.zeros_like(labels), MODEL, AT, BRAIN) is None
 
 
 def test_every_part_with_a_segment_is_present(made: Made) -> None:

@@ -133,13 +133,13 @@ async def test_folder_and_c_store_give_the_same_volumes(
         (v["structure"], structures.part(v["structure"], v["side"]).title): str(v["ml"]) for v in told["volumes"]
     }
     report = dcmread(tmp_path / "out" / "measurements.dcm")
-    assert [(m.structure, m.side, m.ml) for m in read_volumes(report)] == [
-        (m.structure, m.side, m.ml) for m in result.measurement.measured
+    assert [(m.structure, m.side, m.value) for m in read_volumes(report)] == [
+        (m.structure, m.side, m.value) for m in result.measurement.finding.measured
     ]
 
 
 async def test_volumes_are_what_the_phantom_holds(networks: Any, phantom: Path) -> None:
-    ml = {(m.structure, m.side): m.ml for m in (await from_folder(phantom, networks)).measurement.measured}
+    ml = {(m.structure, m.side): m.value for m in (await from_folder(phantom, networks)).measurement.finding.measured}
     assert ml["hippocampus", "left"] == pytest.approx(4 / 3 * np.pi * 0.9**3, rel=0.15)
     assert ml["hippocampus", "left"] == ml["hippocampus", "right"]
     assert ml["hippocampus", "bilateral"] == pytest.approx(2 * ml["hippocampus", "left"], abs=0.002)
@@ -253,7 +253,7 @@ async def test_a_nifti_gets_a_label_map_on_its_own_grid(networks: Any, phantom: 
     image.set_sform(flipped, code=1)
     image.to_filename(tmp_path / "head.nii.gz")
     result = await from_folder(tmp_path / "head.nii.gz", networks, tmp_path / "out")
-    assert result.measurement.measured == by_folder.measurement.measured
+    assert result.measurement.finding.measured == by_folder.measurement.finding.measured
     assert set(result.files) == {"volumes", "picture", "labels"}
     labels = nibabel.load(tmp_path / "out" / "labels.nii.gz")
     assert labels.shape == data.shape
@@ -275,7 +275,7 @@ def _slice(k: int) -> np.ndarray:
 
 async def test_the_table_names_every_structure(networks: Any, phantom: Path) -> None:
     console = Console(record=True, width=120)
-    console.print((await from_folder(phantom, networks)).table())
+    console.print((await from_folder(phantom, networks)).measurement.table())
     text = console.export_text()
     assert all(name in text for name in ("Hippocampus", "Lateral ventricle", "Research use only", "Left", "Right"))
 
@@ -341,7 +341,7 @@ async def test_the_pacs_lists_segmentation_and_report_under_the_study(
         content = (await http.get(f"/instances/{report['Instances'][0]}/file")).content
     uid = study["identifier"][0]["value"].removeprefix("urn:oid:")
     kept = (await desk.http.get(f"/imaging/studies/{study['id']}/measurement")).json()["result"]["volumes"]
-    assert [m.ml for m in read_volumes(dcmread(BytesIO(content)))] == [v["ml"] for v in kept]
+    assert [m.value for m in read_volumes(dcmread(BytesIO(content)))] == [v["ml"] for v in kept]
     assert dcmread(BytesIO(content)).StudyInstanceUID == uid
 
 

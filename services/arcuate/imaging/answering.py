@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 from sqlmodel import Session
@@ -11,8 +11,8 @@ from sqlmodel import Session
 from arcuate.imaging import comparison, resources, store
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.domain import Refusal, RefusalCode, refusal_from_json
+from arcuate.imaging.pipelines import Pipeline, asked_by, pipelines
 from arcuate.imaging.resources import Said
-from arcuate.imaging.segmentation import RULES
 from arcuate.imaging.structures import parts
 from arcuate.imaging.tables import InstanceRow, MeasurementRow, StudyRow, work
 from arcuate.kernel.codes import SYSTEM_DICOM_UID, Json, identifier_value
@@ -55,15 +55,43 @@ async def _answer(imaging: Imaging, study: Json, order: Json | None) -> list[Jso
     if row is None or (not used and not row.conflict):
         return await _answer_without_images(imaging, row, uid, study, order)
     if row.conflict:
-        return [resources.refusal(_identity_refusal(row), study, order, row.id, now)]
+        return [resources.refusal(_identity_refusal(row), study, order, row.id, now, pipelines()[0])]
     if row.state != store.SETTLED:
         return None
-    key, study_id = measurement_key(uid, used, imaging.models_dir), row.id
-    done = await imaging.database.write(lambda s: store.ask_measurement(s, key, study_id, now))
-    if done.finished is None:
+    asked = asked_by([store.parsed(instance, imaging.spool) for instance in used])
+    answers: list[list[Json] | None] = []
+    for pipeline in asked:
+        done = await _asked(imaging, row, uid, used, pipeline)
+        if imaging.speaks(pipeline):
+            answers.append(await _present(imaging, row, done, study, order, pipeline) if done.finished else None)
+    made = [resource for answer in answers for resource in answer or ()]
+    made += await _not_asked_any_more(imaging, row, study, order, asked)
+    return None if any(answer is None for answer in answers) else made
+
+
+async def _asked(
+    imaging: Imaging, row: StudyRow, uid: str, used: Sequence[InstanceRow], pipeline: Pipeline
+) -> MeasurementRow:
+    """Return the measurement of these images by a pipeline, asked for where it is new."""
+    key, study_id, now = measurement_key(uid, used, imaging.models_dir, pipeline), row.id, imaging.clock.now()
+    done = await imaging.database.write(lambda s: store.ask_measurement(s, key, study_id, pipeline.name, now))
+    if done.finished is None and imaging.speaks(pipeline):
         await _check_not_parked(imaging, key)
-        return None
-    return await _present(imaging, row, done, study, order)
+    return done
+
+
+async def _not_asked_any_more(
+    imaging: Imaging, row: StudyRow, study: Json, order: Json | None, asked: Sequence[Pipeline]
+) -> list[Json]:
+    """Take back what pipelines said that the study, as it is now, does not ask for: a refusal of the first, for example."""
+    study_id, at = row.id, imaging.clock.now()
+    left = [p for p in pipelines() if p not in asked and imaging.speaks(p)]
+    said = await imaging.database.read(lambda s: {p.name: store.measurements(s, study_id, p.name) for p in left})
+    return [
+        resources.withdrawn(key, study, order, row.id, at, p)
+        for p in left
+        for key in sorted({key for old in said[p.name] for key in _keys(old)})
+    ]
 
 
 def _study_and_used(session: Session, uid: str) -> tuple[StudyRow | None, list[InstanceRow]]:
@@ -77,12 +105,15 @@ async def _answer_without_images(
     """Answer with the last measurement when the images have gone from the spool since, else refuse."""
     if row is not None:
         study_id = row.id
-        done = await imaging.database.read(lambda s: store.measurements(s, study_id))
+        speaking = [p for p in pipelines() if imaging.speaks(p)]
+        done = await imaging.database.read(
+            lambda s: [(p, found[0]) for p in speaking if (found := store.measurements(s, study_id, p.name))]
+        )
         if done:
-            return await _present(imaging, row, done[0], study, order)
+            return [r for p, last in done for r in await _present(imaging, row, last, study, order, p)]
     own_id = row.id if row else hashlib.sha256(uid.encode()).hexdigest()[:32]
     gone = Refusal(RefusalCode.GONE, "The images of this study are not here", "Send the study again from the PACS.")
-    return [resources.refusal(gone, study, order, own_id, imaging.clock.now())]
+    return [resources.refusal(gone, study, order, own_id, imaging.clock.now(), pipelines()[0])]
 
 
 def _identity_refusal(row: StudyRow) -> Refusal:
@@ -100,23 +131,23 @@ async def _check_not_parked(imaging: Imaging, key: str) -> None:
 
 
 async def _present(
-    imaging: Imaging, row: StudyRow, done: MeasurementRow, study: Json, order: Json | None
+    imaging: Imaging, row: StudyRow, done: MeasurementRow, study: Json, order: Json | None, pipeline: Pipeline
 ) -> list[Json]:
     assert done.finished is not None
     if done.refusal:
         reason = refusal_from_json(json.loads(done.refusal))
         assert reason is not None
-        made = [resources.refusal(reason, study, order, row.id, done.finished)]
+        made = [resources.refusal(reason, study, order, row.id, done.finished, pipeline)]
     else:
         said = Said.of(json.loads(row.said))
         started = resources.when(said.date, said.time, imaging.site.zone)
         volumes = resources.observations(json.loads(done.summary or "{}"), study, order, row.id, done.finished, started)
         made = comparison.in_context(volumes, await _earlier(imaging, study))
     study_id = row.id
-    earlier = await imaging.database.read(lambda s: store.measurements(s, study_id))
+    earlier = await imaging.database.read(lambda s: store.measurements(s, study_id, pipeline.name))
     standing = {key for old in earlier for key in _keys(old)} - _keys(done)
     at = done.finished
-    return made + [resources.withdrawn(key, study, order, row.id, at) for key in sorted(standing)]
+    return made + [resources.withdrawn(key, study, order, row.id, at, pipeline) for key in sorted(standing)]
 
 
 async def _earlier(imaging: Imaging, study: Json) -> list[Json]:
@@ -130,19 +161,20 @@ async def _earlier(imaging: Imaging, study: Json) -> list[Json]:
 def _keys(done: MeasurementRow) -> set[str]:
     """Return the parts for which a measurement gave an Observation."""
     if done.refusal or not done.summary:
-        return {resources.VOLUMES}
-    values = {(v["structure"], v["side"]) for v in json.loads(done.summary)["volumes"]}
+        return {done.pipeline}
+    told = json.loads(done.summary)
+    values = {(v["structure"], v["side"]) for v in [*told["volumes"], *told.get("values", ())]}
     return {p.key for p in parts() if (p.structure, p.side) in values}
 
 
-def measurement_key(uid: str, rows: Sequence[InstanceRow], models_dir: Path) -> str:
-    """Return the name of a measurement: these images, by these models and rules."""
-    facts = hashlib.sha256(uid.encode())
+def measurement_key(uid: str, rows: Sequence[InstanceRow], models_dir: Path, pipeline: Pipeline) -> str:
+    """Return the name of a measurement: these images, by this pipeline with these models and rules."""
+    facts = hashlib.sha256(f"{uid} {pipeline.name}".encode())
     for digest in sorted(row.digest for row in rows):
         facts.update(digest.encode())
-    rules = RULES.read_bytes()
-    facts.update(rules)
-    for role in ("finder", "segmenter"):
-        described = models_dir / tomllib.loads(rules.decode())[role] / "model.toml"
+    for rules in (*pipeline.rules, *pipeline.inputs.values()):
+        facts.update(files("arcuate.imaging").joinpath(rules).read_bytes())
+    for model in pipeline.models.values():
+        described = models_dir / model / "model.toml"
         facts.update(described.read_bytes() if described.exists() else b"none")
     return facts.hexdigest()

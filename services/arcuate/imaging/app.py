@@ -142,14 +142,17 @@ def _add_pictures(app: FastAPI, imaging: Imaging) -> None:
 
     @app.get("/imaging/studies/{imaging_study_id}/measurement", dependencies=[people])
     async def measurement(imaging_study_id: str) -> dict[str, Any]:
-        return _measurement_json(await service.latest(imaging, imaging_study_id))
+        first, *others = await service.latest(imaging, imaging_study_id)
+        return _measurement_json(first) | {"others": [_measurement_json(row) for row in others]}
 
 
 def _add_desk(app: FastAPI, imaging: Imaging) -> None:
     @app.get("/imaging/studies", dependencies=[allow(*_PEOPLE)])
     async def studies(limit: int = _LISTED, offset: int = 0) -> dict[str, Any]:
         listed = await imaging.database.read(
-            lambda s: [_study_json(s, row) for row in store.studies(s, max(0, min(limit, _LISTED)), max(0, offset))]
+            lambda s: [
+                _study_json(s, imaging, row) for row in store.studies(s, max(0, min(limit, _LISTED)), max(0, offset))
+            ]
         )
         door = {"port": imaging.settings.port, "ae_title": imaging.settings.ae_title}
         return {
@@ -178,8 +181,8 @@ def _add_desk(app: FastAPI, imaging: Imaging) -> None:
         return Response(status_code=204)
 
 
-def _study_json(session: Any, row: StudyRow) -> dict[str, Any]:
-    done = store.measurements(session, row.id)
+def _study_json(session: Any, imaging: Imaging, row: StudyRow) -> dict[str, Any]:
+    done = service.latest_of(session, imaging, row.id)
     return {
         "id": row.id,
         "imaging_study": row.record_id,
@@ -197,6 +200,7 @@ def _study_json(session: Any, row: StudyRow) -> dict[str, Any]:
 def _measurement_json(row: MeasurementRow) -> dict[str, Any]:
     refused = json.loads(row.refusal) if row.refusal else None
     return {
+        "pipeline": row.pipeline,
         "finished": row.finished.isoformat() if row.finished else None,
         "refusal": dict(zip(("code", "what", "todo"), refused, strict=True)) if refused else None,
         "result": json.loads(row.summary) if row.summary else None,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from arcuate.imaging.parsing import Parser
-from arcuate.imaging.segmentation import Infer
+from arcuate.imaging.pipelines import SHADOW, Infer, Pipeline
 from arcuate.imaging.settings import ImagingSettings
 from arcuate.imaging.spool import Spool
 from arcuate.kernel.clock import Clock
@@ -37,6 +37,10 @@ class Imaging:
     running: dict[str, "asyncio.Task[Apply]"] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     worker: Worker | None = None
+
+    def speaks(self, pipeline: Pipeline) -> bool:
+        """Whether a pipeline's values go out: a shadow's do once the site has named it."""
+        return pipeline.mode != SHADOW or pipeline.name in self.settings.switched_on.split()
 
     def wake(self) -> None:
         """Tell the worker that there may be work."""

@@ -51,15 +51,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Measured:
-    """One measured value.
-
-    Attributes:
-        ml: Volume in mL.
-    """
+    """One measured value, in the unit that `structures.toml` states for the structure (mL where it states none)."""
 
     structure: str
     side: Laterality | None
-    ml: float
+    value: float
 
 
 def run_facts(grid: Grid, model: Model) -> tuple[str, ...]:

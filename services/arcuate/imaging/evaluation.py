@@ -19,7 +19,8 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
-from arcuate.imaging.segmentation import Infer, Volume, segment
+from arcuate.imaging.pipelines import Infer, Volume
+from arcuate.imaging.segmentation import segment
 from arcuate.kernel.errors import BadInput
 
 Key = tuple[str, str]  # structure, side

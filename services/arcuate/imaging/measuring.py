@@ -11,7 +11,8 @@ from sqlmodel import Session
 from arcuate.imaging import store
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.domain import Instance, NotMeasurable, Refusal, Unreadable
-from arcuate.imaging.quantify import Derived, Measurement, derive, measure_series, summary
+from arcuate.imaging.pipelines import named
+from arcuate.imaging.quantify import Derived, Measurement, derive, measure_study, summary
 from arcuate.imaging.store import Arrival
 from arcuate.imaging.tables import InstanceRow, MeasurementRow, StudyRow, work
 from arcuate.kernel.errors import Unavailable
@@ -48,8 +49,8 @@ async def _measured(imaging: Imaging, key: str) -> Apply:
     async with imaging.turn:
         with tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
             try:
-                measurement = await measure_series(
-                    found, imaging.reader, Path(folder), imaging.models_dir, imaging.infer
+                measurement = await measure_study(
+                    found, named(row.pipeline), imaging.reader, Path(folder), imaging.models_dir, imaging.infer
                 )
                 made = await asyncio.to_thread(derive, measurement, at)
             except NotMeasurable as error:
@@ -75,14 +76,15 @@ def _refused(imaging: Imaging, key: str, reason: Refusal) -> Apply:
 
 
 def _kept(imaging: Imaging, key: str, study: StudyRow, measurement: Measurement, made: Derived) -> Apply:
-    """Keep SEG, SR and pictures in the spool; returns what writes them down."""
+    """Keep SEG, SR and pictures in the spool; returns what writes them down. A shadow's objects are not kept: nobody sees them."""
     spool, now = imaging.spool, imaging.clock.now()
-    arrivals = [_arrival(imaging, content, now) for content in (made.seg, made.sr) if content is not None]
+    objects = (made.seg, made.sr) if imaging.speaks(measurement.pipeline) else ()
+    arrivals = [_arrival(imaging, content, now) for content in objects if content is not None]
     gallery_file, picture_file = spool.write(made.gallery), spool.write(made.qc)
-    assert measurement.choice is not None
-    dropped = sorted({f"{k} {why}" for i in measurement.choice.instances for k, why in i.dropped.items()})
+    choices = [scan.choice for scan in measurement.scans.values() if scan.choice]
+    dropped = sorted({f"{k} {why}" for c in choices for i in c.instances for k, why in i.dropped.items()})
     text = json.dumps(summary(measurement, dropped), ensure_ascii=False)
-    study_id, send_to_pacs = study.id, bool(imaging.settings.pacs_host)
+    study_id, send_to_pacs = study.id, bool(imaging.settings.pacs_host and arrivals)
 
     def apply(session: Session) -> None:
         row = session.get_one(MeasurementRow, key)

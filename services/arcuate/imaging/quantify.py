@@ -10,44 +10,60 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset
 from rich.table import Table
 
-from arcuate.imaging import derived, gallery, nifti, picture, segmentation, structures
+from arcuate.imaging import derived, gallery, nifti, picture, structures
 from arcuate.imaging.derived import RESEARCH_USE, Measured, Model
-from arcuate.imaging.domain import Instance, Unreadable
+from arcuate.imaging.domain import Instance, NotMeasurable, Refusal, Unreadable
+from arcuate.imaging.methods import METHODS
 from arcuate.imaging.parsing import Limits, Parser
+from arcuate.imaging.pipelines import SHADOW, Finding, Infer, Pipeline, Scan, Volume, asked_by, named, pipelines
 from arcuate.imaging.seg import build_seg, present_parts
-from arcuate.imaging.segmentation import Infer, Segmentation, Volume
 from arcuate.imaging.series import Choice, choose
 from arcuate.imaging.sr import build_sr
 from arcuate.kernel.clock import SystemClock
-from arcuate.kernel.codes import Laterality
-
-METHOD = "Sum of segmented voxels at 1 mm; labels by a neural network (T1-weighted MR)"
-LIMITS_OF_METHOD = (
-    "Trained on synthetic contrasts from label maps of adults; "
-    "not checked on children, after surgery, or with large lesions."
-)
+from arcuate.kernel.codes import Laterality, Ucum
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured on one volume.
+    """What one pipeline measured in one study or file; `scans` by role, the first of which the results lie on."""
 
-    Attributes:
-        choice: Which series and why; None for a NIfTI file.
-        absent: Structure code to the reason why it has no volume.
-        warnings: What makes the values less sure, in words.
-    """
+    pipeline: Pipeline
+    scans: Mapping[str, Scan]
+    finding: Finding
 
-    choice: Choice | None
-    volume: Volume
-    segmentation: Segmentation
-    measured: tuple[Measured, ...]
-    absent: Mapping[str, str]
-    model: Model
-    warnings: tuple[str, ...]
+    @property
+    def choice(self) -> Choice | None:
+        """Which series the results lie on and why; None for a NIfTI file."""
+        return self.scans[self.pipeline.first_input].choice
+
+    @property
+    def volume(self) -> Volume:
+        """The scan that the results lie on."""
+        return self.scans[self.pipeline.first_input].volume
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the values less sure, in words."""
+        told = [w for scan in self.scans.values() if scan.choice for w in scan.choice.warnings]
+        return tuple(dict.fromkeys((*told, *self.finding.warnings)))
+
+    def table(self) -> Table:
+        """Return the values as a table for the terminal; volumes are in mL, other units stand beside their values."""
+        shadow = " - shadow mode: not validated at this site" if self.pipeline.mode == SHADOW else ""
+        made = Table(
+            title=f"{self.pipeline.title}{shadow} (mL where no unit stands)",
+            caption=f"{RESEARCH_USE}. {self.pipeline.limits}",
+        )
+        for heading in ("Structure", "Left", "Right", "Whole"):
+            made.add_column(heading, justify="left" if heading == "Structure" else "right")
+        text = {(m.structure, m.side): _written(m) for m in self.finding.measured}
+        for code in dict.fromkeys(m.structure for m in self.finding.measured):
+            name = next(p.name for p in structures.parts() if p.structure == code)
+            whole = text.get((code, None)) or text.get((code, Laterality.BILATERAL)) or ""
+            made.add_row(name, text.get((code, Laterality.LEFT), ""), text.get((code, Laterality.RIGHT), ""), whole)
+        return made
 
 
 @dataclass(frozen=True)
@@ -65,54 +81,69 @@ class QuantifyResult:
     """The answer to `arcuate quantify`.
 
     Attributes:
-        files: What was written, by kind.
+        measurements: One a pipeline that the study asked for and that could measure it; at least one.
+        refused: Pipelines that the study asked for and that could not, with the reason.
+        files: What was written, by kind; those of a further pipeline lie in a folder of its name.
         dropped: Attributes of the source with illegal values that SEG and SR leave out.
     """
 
-    measurement: Measurement
+    measurements: tuple[Measurement, ...]
+    refused: Mapping[str, Refusal]
     files: Mapping[str, Path]
     dropped: tuple[str, ...]
 
-    def table(self) -> Table:
-        """Return the volumes as a table for the terminal."""
-        made = Table(title="Volumes (mL)", caption=f"{RESEARCH_USE}. {LIMITS_OF_METHOD}")
-        for heading in ("Structure", "Left", "Right", "Whole"):
-            made.add_column(heading, justify="left" if heading == "Structure" else "right")
-        ml = {(m.structure, m.side): f"{m.ml:,.2f}" for m in self.measurement.measured}
-        for code in dict.fromkeys(m.structure for m in self.measurement.measured):
-            name = next(p.name for p in structures.parts() if p.structure == code)
-            whole = ml.get((code, None)) or ml.get((code, Laterality.BILATERAL)) or ""
-            made.add_row(name, ml.get((code, Laterality.LEFT), ""), ml.get((code, Laterality.RIGHT), ""), whole)
-        return made
+    @property
+    def measurement(self) -> Measurement:
+        """The first one."""
+        return self.measurements[0]
 
 
-async def measure_series(
-    found: Sequence[Instance | Unreadable], parser: Parser, scratch: Path, models_dir: Path, infer: Infer
+async def measure_study(
+    found: Sequence[Instance | Unreadable],
+    pipeline: Pipeline,
+    parser: Parser,
+    scratch: Path,
+    models_dir: Path,
+    infer: Infer,
 ) -> Measurement:
-    """Choose a series among these files and measure it.
+    """Choose a pipeline's series among these files and measure them.
 
     Args:
-        scratch: A folder for the decoded volume.
+        scratch: A folder for the decoded volumes.
 
     Raises:
         NotMeasurable: With the reason.
     """
-    choice = await asyncio.to_thread(choose, found)
-    frames = [
-        (s.instance.path, s.instance.digest, s.index, s.frame.slope, s.frame.intercept) for s in choice.grid.slices
-    ]
-    data = await asyncio.to_thread(parser.pixels, frames, choice.grid.shape, scratch / "volume.npy")
-    return await _measure(choice, Volume(data, choice.grid.affine), models_dir, infer)
+    scans: dict[str, Scan] = {}
+    for role, rules in pipeline.inputs.items():
+        try:
+            choice = await asyncio.to_thread(choose, found, rules)
+        except NotMeasurable:
+            if role not in pipeline.optional:
+                raise
+            continue
+        frames = [
+            (s.instance.path, s.instance.digest, s.index, s.frame.slope, s.frame.intercept) for s in choice.grid.slices
+        ]
+        file = scratch / f"{pipeline.name}-{role}.npy"
+        data = await asyncio.to_thread(parser.pixels, frames, choice.grid.shape, file)
+        scans[role] = Scan(choice, Volume(data, choice.grid.affine))
+    return Measurement(pipeline, scans, await METHODS[pipeline.method](pipeline, scans, infer, models_dir))
 
 
-async def measure_nifti(path: Path, parser: Parser, scratch: Path, models_dir: Path, infer: Infer) -> Measurement:
-    """Measure a NIfTI file on its own grid.
+async def measure_nifti(
+    paths: Mapping[str, Path], pipeline: Pipeline, parser: Parser, scratch: Path, models_dir: Path, infer: Infer
+) -> Measurement:
+    """Measure NIfTI files, by role, on the grid of the first.
 
     Raises:
         NotMeasurable: With the reason.
     """
-    data, affine = await asyncio.to_thread(parser.nifti, path, scratch / "volume.npy")
-    return await _measure(None, Volume(data, affine), models_dir, infer)
+    scans: dict[str, Scan] = {}
+    for role, path in paths.items():
+        data, affine = await asyncio.to_thread(parser.nifti, path, scratch / f"{pipeline.name}-{role}.npy")
+        scans[role] = Scan(None, Volume(data, affine))
+    return Measurement(pipeline, scans, await METHODS[pipeline.method](pipeline, scans, infer, models_dir))
 
 
 def derive(measurement: Measurement, at: datetime) -> Derived:
@@ -121,15 +152,16 @@ def derive(measurement: Measurement, at: datetime) -> Derived:
     Args:
         at: When it was measured, local time of the site.
     """
-    labels = measurement.segmentation.labels
+    labels, pipeline = measurement.finding.labels, measurement.pipeline
     seg_file = sr_file = None
     if measurement.choice:
         grid = measurement.choice.grid
-        seg = build_seg(grid, labels, measurement.model, at)
+        finding = measurement.finding
+        seg = build_seg(grid, labels, finding.model, at, pipeline)
         seg_file = derived.encode(seg) if seg is not None else None
-        sr_file = derived.encode(_report(measurement, seg, at))
+        sr_file = derived.encode(build_sr(grid, seg, finding.measured, finding.model, at, pipeline))
     scan = picture.upright(measurement.volume.data, labels, measurement.volume.affine)
-    exhibits = gallery.make(scan, [m.structure for m in measurement.measured])
+    exhibits = gallery.make(scan, [m.structure for m in measurement.finding.measured])
     return Derived(
         seg_file,
         sr_file,
@@ -145,6 +177,8 @@ async def quantify(
     infer: Infer,
     at: datetime | None = None,
     limits: Limits | None = None,
+    pipeline: str | None = None,
+    also: Mapping[str, Path] | None = None,
 ) -> QuantifyResult:
     """Measure a DICOM folder or a NIfTI file.
 
@@ -153,80 +187,90 @@ async def quantify(
         out: Where to write `volumes.json`, `qc.png`, `labels.nii.gz` and, for DICOM, `segmentation.dcm` and
             `measurements.dcm`; nothing is written without it.
         infer: Reaches the networks (see `oip_client.py`).
+        pipeline: Only this one; else a folder is measured by those that its series ask for, a NIfTI file by the first.
+        also: Further NIfTI files by role.
 
     Raises:
         NotMeasurable: With a reason that a technologist can act on.
+        NotFound: No pipeline of that name.
     """
+    only = named(pipeline) if pipeline else None
+    made: list[Measurement] = []
+    refused: dict[str, NotMeasurable] = {}
     with Parser(limits) as parser, tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
         scratch = Path(folder)
         if path.is_dir():
             found = await asyncio.to_thread(parser.folder, path)
-            measurement = await measure_series(found, parser, scratch, models_dir, infer)
+            for one in (only,) if only else asked_by(found):
+                try:
+                    made.append(await measure_study(found, one, parser, scratch, models_dir, infer))
+                except NotMeasurable as error:
+                    refused[one.name] = error
+            if not made:
+                raise next(iter(refused.values()))
         else:
-            measurement = await measure_nifti(path, parser, scratch, models_dir, infer)
-        dropped = derived.dropped_values(measurement.choice.instances) if measurement.choice else ()
+            one = only or pipelines()[0]
+            paths = {one.first_input: path} | dict(also or {})
+            made.append(await measure_nifti(paths, one, parser, scratch, models_dir, infer))
+        instances = [i for m in made for scan in m.scans.values() if scan.choice for i in scan.choice.instances]
+        dropped = derived.dropped_values(instances)
         files: dict[str, Path] = {}
         if out is not None:
-            files = await asyncio.to_thread(
-                _write, out, measurement, dropped, at or SystemClock().now().astimezone(UTC)
-            )
-    return QuantifyResult(measurement, files, dropped)
+            when = at or SystemClock().now().astimezone(UTC)
+            for measurement in made:
+                files |= await asyncio.to_thread(_write, out, measurement, dropped, when)
+    return QuantifyResult(tuple(made), {name: error.refusal for name, error in refused.items()}, files, dropped)
 
 
 def summary(measurement: Measurement, dropped: Sequence[str] = ()) -> dict[str, Any]:
     """Return a measurement as JSON: what `volumes.json` holds and the room keeps."""
-    choice = measurement.choice
+    pipeline, finding = measurement.pipeline, measurement.finding
+    chosen = {role: _series(scan.choice) for role, scan in measurement.scans.items() if scan.choice}
+    told = [(m, structures.part(m.structure, m.side)) for m in finding.measured]
     return {
-        "research_use": f"{RESEARCH_USE}. {LIMITS_OF_METHOD}",
-        "method": METHOD,
-        "models": [_model(measurement.model), *(_model(other) for other in measurement.model.others)],
-        "series": {
-            "uid": choice.facts.uid,
-            "number": choice.facts.number,
-            "description": choice.facts.description,
-            "reason": choice.reason,
-            "slices": choice.grid.shape[2],
-            "spacing_mm": [round(s, 4) for s in choice.grid.spacing],
-            "not_chosen": [{"series": p.facts.title, "reason": str(p.refusal)} for p in choice.passed],
-        }
-        if choice
-        else None,
+        "pipeline": pipeline.name,
+        "mode": pipeline.mode,
+        "research_use": f"{RESEARCH_USE}. {pipeline.limits}",
+        "method": pipeline.said_method,
+        "models": [_model(finding.model), *(_model(other) for other in finding.model.others)],
+        "series": chosen.pop(pipeline.first_input, None),
+        "further_series": chosen,
         "volumes": [
-            {"structure": m.structure, "side": m.side, "ml": m.ml, "title": structures.part(m.structure, m.side).title}
-            for m in measurement.measured
+            {"structure": m.structure, "side": m.side, "ml": m.value, "title": p.title}
+            for m, p in told
+            if p.unit == Ucum.MILLILITRE
         ],
-        "not_measured": dict(measurement.absent),
+        "values": [
+            {"structure": m.structure, "side": m.side, "value": m.value, "unit": p.unit, "title": p.title}
+            for m, p in told
+            if p.unit != Ucum.MILLILITRE
+        ],
+        "not_measured": dict(finding.absent),
         "warnings": list(measurement.warnings),
         "left_out_of_objects": list(dropped),
     }
 
 
-async def _measure(choice: Choice | None, volume: Volume, models_dir: Path, infer: Infer) -> Measurement:
-    found = await segmentation.segment(volume, infer, models_dir)
-    used = [Model(m.name, m.version, m.sha256) for m in found.models]
-    model = Model(used[-1].name, used[-1].version, used[-1].digest, tuple(used[:-1]))
-    measured = tuple(Measured(v.code, _side(v.code, v.side), v.ml) for v in found.volumes if v.ml > 0)
-    empty = {v.code: "No voxel of it was found." for v in found.volumes if v.ml <= 0}
-    warnings = (*(choice.warnings if choice else ()), *found.quality.warnings)
-    return Measurement(
-        choice, volume, found, measured, {**empty, **found.not_measured}, model, tuple(dict.fromkeys(warnings))
-    )
+def _series(choice: Choice) -> dict[str, Any]:
+    return {
+        "uid": choice.facts.uid,
+        "number": choice.facts.number,
+        "description": choice.facts.description,
+        "reason": choice.reason,
+        "slices": choice.grid.shape[2],
+        "spacing_mm": [round(s, 4) for s in choice.grid.spacing],
+        "not_chosen": [{"series": p.facts.title, "reason": str(p.refusal)} for p in choice.passed],
+    }
 
 
-def _side(code: str, side: str) -> Laterality | None:
-    if side:
-        return Laterality(side)
-    paired = any(p.structure == code and p.side is not None for p in structures.parts())
-    return Laterality.BILATERAL if paired else None
-
-
-def _report(measurement: Measurement, seg: Dataset | None, at: datetime) -> Dataset:
-    assert measurement.choice is not None
-    return build_sr(measurement.choice.grid, seg, measurement.measured, measurement.model, at)
+def _written(m: Measured) -> str:
+    unit = structures.part(m.structure, m.side).unit
+    return f"{m.value:,.2f}" if unit == Ucum.MILLILITRE else f"{m.value:g} {'' if unit == Ucum.ONE else unit}".strip()
 
 
 def _captions(measurement: Measurement) -> list[str]:
-    model = f"{measurement.model.name} {measurement.model.version} ({measurement.model.digest[:12]})"
+    used = measurement.finding.model
+    model = f"{used.name} {used.version} ({used.digest[:12]})"
     # The series' own words are left out: people write names into them.
     series = f"series {measurement.choice.facts.number}, " if measurement.choice else ""
     return [f"{series}model {model}", *measurement.warnings[:4]]
@@ -237,6 +281,9 @@ def _model(model: Model) -> dict[str, str]:
 
 
 def _write(out: Path, measurement: Measurement, dropped: Sequence[str], at: datetime) -> dict[str, Path]:
+    first = measurement.pipeline == pipelines()[0]
+    prefix = "" if first else f"{measurement.pipeline.name} "
+    out = out if first else out / measurement.pipeline.name
     out.mkdir(parents=True, exist_ok=True)
     made = derive(measurement, at)
     text = json.dumps(summary(measurement, dropped), indent=1, ensure_ascii=False) + "\n"
@@ -250,7 +297,7 @@ def _write(out: Path, measurement: Measurement, dropped: Sequence[str], at: date
     for kind, (name, content) in contents.items():
         if content is not None:
             (out / name).write_bytes(content)
-            files[kind] = out / name
-    files["labels"] = out / "labels.nii.gz"
-    nifti.write_labels(files["labels"], np.asarray(measurement.segmentation.labels), measurement.volume.affine)
+            files[prefix + kind] = out / name
+    files[f"{prefix}labels"] = out / "labels.nii.gz"
+    nifti.write_labels(files[f"{prefix}labels"], np.asarray(measurement.finding.labels), measurement.volume.affine)
     return files

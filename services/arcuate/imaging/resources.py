@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from arcuate.imaging import structures
 from arcuate.imaging.domain import Instance, Refusal
+from arcuate.imaging.pipelines import Pipeline
 from arcuate.imaging.structures import SIDE_CODES, Part
 from arcuate.kernel.codes import (
     CS_DICOM,
@@ -19,7 +20,6 @@ from arcuate.kernel.codes import (
     IMAGING_CATEGORY,
     Json,
     Laterality,
-    Ucum,
     accession_identifier,
     coding,
     concept,
@@ -31,7 +31,6 @@ from arcuate.kernel.codes import (
     study_uid_identifier,
 )
 
-VOLUMES = "brain-volumes"  # code of the study as a whole, for a refusal
 _GENDER = {"M": "male", "F": "female", "O": "other"}
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 
@@ -108,23 +107,24 @@ def when(date: str, time: str, zone: ZoneInfo) -> str:
 def observations(
     summary: Mapping[str, Any], study: Json, order: Json | None, own_id: str, finished: datetime, started: str
 ) -> list[Json]:
-    """Return one Observation for each measured structure and side.
+    """Return one Observation for each measured structure and side, in the unit of the structure.
 
     Args:
         summary: A measurement as `quantify.summary` gives it.
         study: The ImagingStudy of the request; the Observations refer to it and to its subject.
         own_id: The study's id in this room: it makes the identifiers, so that a new measurement replaces the old one.
     """
-    return [_observation(v, summary, study, order, own_id, finished, started) for v in summary["volumes"]]
+    told = [*summary["volumes"], *summary.get("values", ())]
+    return [_observation(v, summary, study, order, own_id, finished, started) for v in told]
 
 
-def refusal(reason: Refusal, study: Json, order: Json | None, own_id: str, at: datetime) -> Json:
+def refusal(reason: Refusal, study: Json, order: Json | None, own_id: str, at: datetime, pipeline: Pipeline) -> Json:
     """Return the Observation that says why the study was not measured."""
     notes = [reason.what.rstrip(".") + ".", reason.todo]
-    return _shared(study, order, own_id, VOLUMES, at) | {
+    return _shared(study, order, own_id, pipeline.name, at) | {
         "status": "preliminary",
-        "code": concept(CS_STRUCTURE, VOLUMES, "Brain volumes", "Brain volumes"),
-        "bodySite": concept(CS_SNOMED, "12738006", "Brain"),
+        "code": concept(CS_STRUCTURE, pipeline.name, pipeline.title, pipeline.title),
+        "bodySite": concept(pipeline.site.system, pipeline.site.value, pipeline.site.meaning),
         "dataAbsentReason": {
             "coding": [coding(_ABSENT, "not-performed", "Not Performed"), coding(CS_REFUSAL, reason.code, reason.what)],
             "text": reason.what,
@@ -133,10 +133,10 @@ def refusal(reason: Refusal, study: Json, order: Json | None, own_id: str, at: d
     }
 
 
-def withdrawn(key: str, study: Json, order: Json | None, own_id: str, at: datetime) -> Json:
+def withdrawn(key: str, study: Json, order: Json | None, own_id: str, at: datetime, pipeline: Pipeline) -> Json:
     """Return the Observation that takes back one of an earlier measurement of the same study."""
     part = next((p for p in structures.parts() if p.key == key), None)
-    code = _code(part) if part else concept(CS_STRUCTURE, VOLUMES, "Brain volumes", "Brain volumes")
+    code = _code(part) if part else concept(CS_STRUCTURE, pipeline.name, pipeline.title, pipeline.title)
     return _shared(study, order, own_id, key, at) | {
         "status": "cancelled",
         "code": code,
@@ -230,9 +230,9 @@ def _observation(
         "contained": [_device(summary["models"])],
         "status": "preliminary",
         "code": _code(part),
-        "valueQuantity": quantity(Decimal(str(value["ml"])), Ucum.MILLILITRE),
+        "valueQuantity": quantity(Decimal(str(value["ml"] if "ml" in value else value["value"])), part.unit),
         "bodySite": _site(part),
-        "method": concept(CS_DICOM, "126030", "Sum of segmented voxel method for volume", summary["method"]),
+        "method": _method(part, summary["method"]),
         "device": {"reference": "#model", "display": f"{model['name']} {model['version']}"},
         "note": [{"text": summary["research_use"]}, *({"text": warning} for warning in summary["warnings"])],
     }
@@ -242,10 +242,18 @@ def _observation(
 
 
 def _code(part: Part) -> Json:
+    what = part.measures
+    named = what != structures.VOLUME or part.title.endswith("volume")
     return {
-        "coding": [coding(CS_STRUCTURE, part.structure, part.name), coding(CS_SNOMED, "118565006", "Volume")],
-        "text": part.title if part.title.endswith("volume") else f"{part.title}, volume",
+        "coding": [coding(CS_STRUCTURE, part.structure, part.name), coding(what.system, what.value, what.meaning)],
+        "text": part.title if named else f"{part.title}, volume",
     }
+
+
+def _method(part: Part, words: str) -> Json:
+    if part.measures != structures.VOLUME:
+        return {"text": words}
+    return concept(CS_DICOM, "126030", "Sum of segmented voxel method for volume", words)
 
 
 def _site(part: Part) -> Json:

@@ -16,12 +16,12 @@ from pydicom.uid import ExplicitVRLittleEndian
 from arcuate.imaging import derived, seg_frames, structures
 from arcuate.imaging.derived import Model
 from arcuate.imaging.geometry import Grid
+from arcuate.imaging.pipelines import Pipeline
 from arcuate.imaging.structures import SIDE_CODES, Part
 
 # DICOM CID 7150 Segmentation Property Category; CID 7162 Image Processing Algorithm Family
 ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 NETWORK = Code("123109", "DCM", "Artificial Intelligence")
-SERIES_NUMBER = 9001
 _PER_FRAME = Tag("PerFrameFunctionalGroupsSequence")
 
 Labels = np.ndarray[tuple[int, ...], np.dtype[np.integer]]
@@ -33,7 +33,7 @@ def present_parts(labels: Labels) -> tuple[Part, ...]:
     return tuple(p for p in structures.parts() if p.own_segment and found & set(p.labels))
 
 
-def build_seg(grid: Grid, labels: Labels, model: Model, at: datetime) -> Dataset | None:
+def build_seg(grid: Grid, labels: Labels, model: Model, at: datetime, pipeline: Pipeline) -> Dataset | None:
     """Make the segmentation object: its modules by the library, its many frames by `seg_frames.py`.
 
     Args:
@@ -48,7 +48,7 @@ def build_seg(grid: Grid, labels: Labels, model: Model, at: datetime) -> Dataset
         return None
     numbers = np.ascontiguousarray(_segment_numbers(labels, parts).transpose(2, 1, 0))
     frames = seg_frames.order(numbers, len(parts))
-    made = _modules(grid, parts, model)
+    made = _modules(grid, parts, model, pipeline)
     made.NumberOfFrames = len(frames)
     groups = seg_frames.functional_groups(grid, frames)
     # Raw: it is read back as a sequence by whoever asks, and written as it stands.
@@ -58,7 +58,7 @@ def build_seg(grid: Grid, labels: Labels, model: Model, at: datetime) -> Dataset
     return made
 
 
-def _modules(grid: Grid, parts: Sequence[Part], model: Model) -> Dataset:
+def _modules(grid: Grid, parts: Sequence[Part], model: Model, pipeline: Pipeline) -> Dataset:
     """Return the object with one invented frame in which each segment has a pixel: all modules, none of the frames."""
     run, series_uid = derived.run_facts(grid, model), grid.slices[0].instance.series_uid
     pixels = np.zeros((1, grid.shape[1], grid.shape[0]), np.uint8)
@@ -69,7 +69,7 @@ def _modules(grid: Grid, parts: Sequence[Part], model: Model) -> Dataset:
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_describe(k, part, model, series_uid) for k, part in enumerate(parts, 1)],
         series_instance_uid=derived.uid_of("seg series", *run),
-        series_number=SERIES_NUMBER,
+        series_number=pipeline.series_number,
         sop_instance_uid=derived.uid_of("seg", *run),
         instance_number=1,
         manufacturer=derived.MANUFACTURER,
@@ -77,9 +77,9 @@ def _modules(grid: Grid, parts: Sequence[Part], model: Model) -> Dataset:
         software_versions=model.version,
         device_serial_number=model.digest[:16],
         content_description=derived.RESEARCH_USE,
-        content_label="BRAIN_STRUCTURES",
+        content_label=pipeline.seg_label,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        series_description="Brain structures (research use)",
+        series_description=pipeline.seg_title,
     )
     made.DimensionOrganizationSequence[0].DimensionOrganizationUID = derived.uid_of("seg dimensions", *run)
     for item in made.DimensionIndexSequence:

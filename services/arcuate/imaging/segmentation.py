@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,23 +21,15 @@ from scipy import ndimage
 
 from arcuate.imaging import sampling
 from arcuate.imaging.domain import RefusalCode, refuse
+from arcuate.imaging.pipelines import Infer, Volume, named
 from arcuate.imaging.sampling import Floats, Frame
-
-Infer = Callable[[str, Mapping[str, NDArray[Any]]], Awaitable[Mapping[str, NDArray[Any]]]]
 
 COARSE_SPACING_MM = 3.5
 REFUSED_SPACING_MM = 8.0
 CSF = 24
+PIPELINE = "brain-volumes"
 RULES = Path(__file__).with_name("segmentation.toml")
 STRUCTURES = Path(__file__).with_name("structures.toml")
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A scan: data (i, j, k) float32 and the affine (4, 4) from voxel to RAS+ mm."""
-
-    data: Floats
-    affine: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ class Segmentation:
 
 
 @dataclass(frozen=True)
-class _Model:
+class Network:
     """What model.toml says that matters here. shape: voxels of the grid; swapped[k]: class k in the mirror."""
 
     used: ModelUsed
@@ -109,15 +101,17 @@ async def segment(volume: Volume, infer: Infer, models_dir: Path) -> Segmentatio
     through.
     """
     rules = tomllib.loads(RULES.read_text(encoding="utf-8"))
-    finder, segmenter = (_load_model(models_dir, rules[key]) for key in ("finder", "segmenter"))
-    _check(volume)
+    models = named(PIPELINE).models
+    finder, segmenter = (load_model(models_dir, models[role]) for role in ("finder", "segmenter"))
+    check(volume)
     frame = await asyncio.to_thread(sampling.working_frame, volume.affine)
-    brain = await _find_brain(volume, frame, infer, finder)
+    brain = await find_brain(volume, frame, infer, finder)
     labels, origin = await _label(volume, frame, brain, infer, segmenter)
     return await asyncio.to_thread(_measure, volume, frame, labels, origin, brain, rules, (finder.used, segmenter.used))
 
 
-def _check(volume: Volume) -> None:
+def check(volume: Volume, wanted: str = "3D T1-weighted series with voxels near 1 mm") -> None:
+    """Refuse what is no scan of a whole brain; `wanted` is the series to use instead."""
     data, affine = volume.data, volume.affine
     if data.ndim != 3 or min(data.shape) < 2:
         raise refuse(RefusalCode.NOT_SUITED, f"This is no 3D volume: its shape is {data.shape}", "Send a 3D series.")
@@ -137,7 +131,7 @@ def _check(volume: Volume) -> None:
     if spacing.max() > REFUSED_SPACING_MM:
         raise refuse(
             RefusalCode.NOT_SUITED, f"The slices lie {spacing.max():.1f} mm apart: too far for volumes",
-            "Use a 3D T1-weighted series with voxels near 1 mm.",
+            f"Use a {wanted}.",
         )  # fmt: skip
     extent = spacing * data.shape
     if extent.min() < 60:
@@ -147,7 +141,8 @@ def _check(volume: Volume) -> None:
         )  # fmt: skip
 
 
-def _load_model(models_dir: Path, name: str) -> _Model:
+def load_model(models_dir: Path, name: str) -> Network:
+    """Read a network's description; refused where it is not installed."""
     path = models_dir / name / "model.toml"
     if not path.is_file():
         raise refuse(RefusalCode.NO_MODEL, f"The model {name} is not installed", f"Install it in {path.parent.name}/.")
@@ -159,22 +154,27 @@ def _load_model(models_dir: Path, name: str) -> _Model:
     where = {int(label): k for k, label in enumerate(classes)}
     swapped = np.array([where[mirror.get(int(label), int(label))] for label in classes])
     used = ModelUsed(told["name"], told["version"], told["weights"]["sha256"])
-    return _Model(used, (x, y, z), float(told["grid"]["voxel_mm"]), classes, swapped)
+    return Network(used, (x, y, z), float(told["grid"]["voxel_mm"]), classes, swapped)
 
 
 # ---- the brain finder ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Brain:
-    """Where the brain lies (middle of its bounding box, work mm), its mask on a coarse grid, and facts from it."""
+class Brain:
+    """Where the brain lies: middle of its bounding box, and its mask (x, y, z) on the finder's grid, whose voxel (i, j, k) has its
+    centre at start + (index + 0.5) * step; all in work mm."""
 
     centre: NDArray[np.float64]
     ml: float
     stripped: bool
+    mask: NDArray[np.bool_]
+    start: NDArray[np.float64]
+    step: float
 
 
-async def _find_brain(volume: Volume, frame: Frame, infer: Infer, model: _Model) -> _Brain:
+async def find_brain(volume: Volume, frame: Frame, infer: Infer, model: Network) -> Brain:
+    """Find the brain with the network for heads of any contrast; refused where there is none."""
     data, affine = await asyncio.to_thread(sampling.blocked, volume.data, volume.affine, model.voxel_mm / 2)
     inner = Frame(frame.turn, np.linalg.inv(affine))
     corners = sampling.corners(volume.data.shape, volume.affine, frame)
@@ -189,12 +189,12 @@ async def _find_brain(volume: Volume, frame: Frame, infer: Infer, model: _Model)
     mask = np.zeros(image.shape, np.float32)
     for window in sampling.windows(image.shape, model.shape):
         answer = await infer(model.used.name, {"image": sampling.scaled(image[window])[None, None]})
-        found = _checked(answer, model)[0, 1]
+        found = checked(answer, model)[0, 1]
         mask[window] = np.maximum(mask[window], found)
     return _brain_of(mask >= 128, image, start, step)
 
 
-def _brain_of(mask: NDArray[np.bool_], image: Floats, start: NDArray[np.float64], step: float) -> _Brain:
+def _brain_of(mask: NDArray[np.bool_], image: Floats, start: NDArray[np.float64], step: float) -> Brain:
     numbered, count = ndimage.label(mask)
     sizes = np.bincount(numbered.ravel())[1:] if count else np.array([0])
     ml = float(sizes.max()) * step**3 / 1000
@@ -210,13 +210,13 @@ def _brain_of(mask: NDArray[np.bool_], image: Floats, start: NDArray[np.float64]
     distance = ndimage.distance_transform_edt(~brain) * step
     shell = image[(distance > 8) & (distance < 20)]
     level = image.min() + 0.08 * (np.quantile(image[brain], 0.9) - image.min())
-    return _Brain(centre, ml, bool((shell > level).mean() < 0.12))
+    return Brain(centre, ml, bool((shell > level).mean() < 0.12), brain, start, step)
 
 
 # ---- the segmenter ------------------------------------------------------------------------------------------------------
 
 
-def _checked(answer: Mapping[str, NDArray[Any]], model: _Model) -> NDArray[np.uint8]:
+def checked(answer: Mapping[str, NDArray[Any]], model: Network) -> NDArray[np.uint8]:
     """The answer's probabilities (1, classes, x, y, z) as bytes; refused where they are no probabilities."""
     found = answer.get("probabilities")
     if found is None or found.shape != (1, len(model.classes), *model.shape) or found.dtype != np.uint8:
@@ -234,7 +234,7 @@ def _checked(answer: Mapping[str, NDArray[Any]], model: _Model) -> NDArray[np.ui
 
 
 async def _label(
-    volume: Volume, frame: Frame, brain: _Brain, infer: Infer, model: _Model
+    volume: Volume, frame: Frame, brain: Brain, infer: Infer, model: Network
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Labels at 1 mm (x, y, z), FreeSurfer numbers, and the work coordinate of voxel 0."""
     factor = round(model.voxel_mm)  # 2 or 4: the network's voxel in steps of 1 mm
@@ -249,9 +249,9 @@ async def _label(
         return sampling.scaled(image)
 
     image = await asyncio.to_thread(picture)
-    plain = _checked(await infer(model.used.name, {"image": image[None, None]}), model)[0]
+    plain = checked(await infer(model.used.name, {"image": image[None, None]}), model)[0]
     mirrored = np.ascontiguousarray(image[::-1])
-    other = _checked(await infer(model.used.name, {"image": mirrored[None, None]}), model)[0]
+    other = checked(await infer(model.used.name, {"image": mirrored[None, None]}), model)[0]
 
     def joined() -> NDArray[np.uint8]:
         labels = sampling.raised(
@@ -272,7 +272,7 @@ def _measure(
     frame: Frame,
     labels: NDArray[np.uint8],
     origin: NDArray[np.float64],
-    brain: _Brain,
+    brain: Brain,
     rules: Mapping[str, Any],
     used: tuple[ModelUsed, ...],
 ) -> Segmentation:
@@ -374,7 +374,7 @@ def _implausible(what: str) -> Exception:
     )  # fmt: skip
 
 
-def _warnings(volume: Volume, brain: _Brain, touches: bool) -> tuple[str, ...]:
+def _warnings(volume: Volume, brain: Brain, touches: bool) -> tuple[str, ...]:
     spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)
     told = []
     if spacing.max() > COARSE_SPACING_MM:

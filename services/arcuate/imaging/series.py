@@ -15,6 +15,8 @@ from arcuate.imaging.geometry import Grid, arrange
 
 Rule = Mapping[str, Any]
 
+T1 = "series.toml"
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -82,8 +84,11 @@ class Choice:
         return tuple({s.instance.sop_uid: s.instance for s in self.grid.slices}.values())
 
 
-def choose(found: Sequence[Instance | Unreadable]) -> Choice:
+def choose(found: Sequence[Instance | Unreadable], rules: str = T1) -> Choice:
     """Choose the series to measure out of all files of a study.
+
+    Args:
+        rules: The file of rules that says what is wanted (`series.toml` and those beside it).
 
     Raises:
         NotMeasurable: None can be measured; the reason names each series with its own reason.
@@ -101,13 +106,13 @@ def choose(found: Sequence[Instance | Unreadable]) -> Choice:
     candidates: list[tuple[int, Choice]] = []
     passed: list[Passed] = []
     for group in grouped.values():
-        facts = facts_of(group)
+        facts = facts_of(group, rules)
         try:
-            candidates.append(_candidate(facts, group))
+            candidates.append(_candidate(facts, group, _rules(rules)))
         except NotMeasurable as error:
             passed.append(Passed(facts, error.refusal))
     if not candidates:
-        raise NotMeasurable(_none_fits(passed))
+        raise NotMeasurable(_none_fits(passed, _rules(rules)["wanted"]))
     candidates.sort(key=lambda c: (-c[0], -c[1].facts.slices, c[1].facts.number or 0, c[1].facts.uid))
     best = candidates[0][1]
     others = [
@@ -117,13 +122,27 @@ def choose(found: Sequence[Instance | Unreadable]) -> Choice:
     return replace(best, passed=tuple(passed + others), warnings=best.warnings + lost)
 
 
-def facts_of(instances: Sequence[Instance]) -> Facts:
+def held(found: Sequence[Instance | Unreadable], conditions: Sequence[Rule], rules: str) -> bool:
+    """Return whether a series of the study meets one of these conditions, by its headers alone.
+
+    Args:
+        rules: The file whose words name what series are called.
+    """
+    grouped: dict[str, list[Instance]] = defaultdict(list)
+    for instance in found:
+        if isinstance(instance, Instance):
+            grouped[instance.series_uid].append(instance)
+    stated = [facts_of(group, rules) for group in grouped.values()]
+    return any(_holds(when, facts) for when in conditions for facts in stated)
+
+
+def facts_of(instances: Sequence[Instance], rules: str = T1) -> Facts:
     """Return the header facts of one series (geometry comes later)."""
     first = instances[0]
     names = " | ".join(
         first.text(k) for k in ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
     )
-    words = _words(names)
+    words = _words(names, _rules(rules))
     echo, repetition = first.number("EchoTime"), first.number("RepetitionTime")
     if first.text("AngioFlag") == "Y":
         words |= {"function_or_flow"}
@@ -160,8 +179,7 @@ def _check_one_patient(instances: Sequence[Instance]) -> None:
             )  # fmt: skip
 
 
-def _candidate(facts: Facts, group: Sequence[Instance]) -> tuple[int, Choice]:
-    rules = _rules()
+def _candidate(facts: Facts, group: Sequence[Instance], rules: Rule) -> tuple[int, Choice]:
     for instance in group:
         if instance.damage:
             raise NotMeasurable(instance.damage)
@@ -192,21 +210,21 @@ def _with_geometry(facts: Facts, grid: Grid) -> Facts:
     )  # fmt: skip
 
 
-def _none_fits(passed: Sequence[Passed]) -> Refusal:
+def _none_fits(passed: Sequence[Passed], wanted: str) -> Refusal:
     if len(passed) == 1:
         return passed[0].refusal
     listed = "; ".join(f"{p.facts.title}: {p.refusal.what}" for p in passed)
-    return Refusal(
-        RefusalCode.NO_SERIES, f"No series can be measured. {listed}", "Send the 3D T1-weighted series of the head."
-    )
+    return Refusal(RefusalCode.NO_SERIES, f"No series can be measured. {listed}", wanted)
 
 
 # ---- the interpreter of series.toml ----------------------------------------------------------------------------------
 
 _TESTS: Mapping[str, Callable[[Any, Facts], bool]] = {
+    "modality": lambda any_of, f: f.modality in any_of,
     "modality_not": lambda allowed, f: f.modality not in allowed,
     "body_part_not": lambda allowed, f: f.body_part not in allowed,
     "word": lambda kind, f: kind in f.words,
+    "no_word": lambda kind, f: kind not in f.words,
     "image_type": lambda any_of, f: bool(set(any_of) & set(f.image_type)),
     "acquisition": lambda any_of, f: f.acquisition in any_of,
     "contrast_agent": lambda wanted, f: f.contrast_agent is wanted,
@@ -231,13 +249,13 @@ def _compare(test: Callable[[float, float], bool], facts: Facts, bounds: Mapping
 
 
 @cache
-def _rules() -> Rule:
-    return tomllib.loads(files("arcuate.imaging").joinpath("series.toml").read_text("utf-8"))
+def _rules(name: str) -> Rule:
+    return tomllib.loads(files("arcuate.imaging").joinpath(name).read_text("utf-8"))
 
 
-def _words(names: str) -> set[str]:
+def _words(names: str, rules: Rule) -> set[str]:
     plain = re.sub(r"[_\-*.]+", " ", names.lower())
-    return {kind for kind, patterns in _rules()["words"].items() if any(re.search(p, plain) for p in patterns)}
+    return {kind for kind, patterns in rules["words"].items() if any(re.search(p, plain) for p in patterns)}
 
 
 def _agent(stated: str) -> bool:

@@ -8,6 +8,7 @@ from sqlmodel import Session
 from arcuate.imaging import gallery, store
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.measuring import measure
+from arcuate.imaging.pipelines import pipelines
 from arcuate.imaging.publishing import settle
 from arcuate.imaging.sending import send_results
 from arcuate.imaging.tables import MeasurementRow, StudyRow, work
@@ -38,30 +39,37 @@ async def study_of(imaging: Imaging, imaging_study_id: str) -> StudyRow:
     return row
 
 
-async def latest(imaging: Imaging, imaging_study_id: str) -> MeasurementRow:
-    """Return the latest measurement or refusal of a study.
+async def latest(imaging: Imaging, imaging_study_id: str) -> list[MeasurementRow]:
+    """Return the latest measurement or refusal of a study by each pipeline that speaks, measurements before refusals.
 
     Raises:
         NotFound: There is none yet.
     """
     study = await study_of(imaging, imaging_study_id)
-    done = await imaging.database.read(lambda s: store.measurements(s, study.id))
-    if not done:
+    found = await imaging.database.read(lambda s: latest_of(s, imaging, study.id))
+    if not found:
         raise NotFound("This study has not been measured yet", where=f"ImagingStudy/{imaging_study_id}")
-    return done[0]
+    return found
+
+
+def latest_of(session: Session, imaging: Imaging, study_id: str) -> list[MeasurementRow]:
+    """Return what `latest` returns, of a study by its id in this room."""
+    names = [p.name for p in pipelines() if imaging.speaks(p)]
+    done = [row for name in names for row in store.measurements(session, study_id, name)[:1]]
+    return sorted(done, key=lambda row: row.summary is None)
 
 
 async def exhibit(imaging: Imaging, imaging_study_id: str, structure: str | None) -> gallery.Exhibit:
-    """Return the picture of a structure.
+    """Return the picture of a structure, by whichever pipeline measured it.
 
     Raises:
         NotFound: There is none.
     """
-    done = await latest(imaging, imaging_study_id)
-    if done.gallery is None:
+    packed = [imaging.spool.path(done.gallery) for done in await latest(imaging, imaging_study_id) if done.gallery]
+    if not packed:
         raise NotFound("There is no picture: the study was refused", where=f"ImagingStudy/{imaging_study_id}")
-    packed = imaging.spool.path(done.gallery)
-    return gallery.find(await asyncio.to_thread(lambda: gallery.unpack(packed.read_bytes())), structure)
+    shown = await asyncio.to_thread(lambda: [e for file in packed for e in gallery.unpack(file.read_bytes())])
+    return gallery.find(shown, structure)
 
 
 async def qc_picture(imaging: Imaging, imaging_study_id: str) -> bytes:
@@ -70,7 +78,7 @@ async def qc_picture(imaging: Imaging, imaging_study_id: str) -> bytes:
     Raises:
         NotFound: There is none.
     """
-    done = await latest(imaging, imaging_study_id)
+    done = (await latest(imaging, imaging_study_id))[0]
     if done.picture is None:
         raise NotFound("There is no picture: the study was refused", where=f"ImagingStudy/{imaging_study_id}")
     return await asyncio.to_thread(imaging.spool.path(done.picture).read_bytes)

@@ -28,4 +28,7 @@ class ImagingSettings(RoomSettings):
     ] = ""
     pacs_port: Annotated[int, "DICOM port of that PACS."] = 104
     pacs_ae_title: Annotated[str, "AE title of that PACS."] = "PACS"
+    switched_on: Annotated[
+        str, "Pipelines in shadow mode that this site has validated and lets speak, by name, separated by blanks."
+    ] = ""
     retry_after_s: Annotated[int, "Seconds after which somebody who waits for a measurement is told to ask again."] = 2

@@ -96,21 +96,25 @@ def parsed(row: InstanceRow, spool: Spool) -> Instance:
     return instance_from_json(json.loads(row.header), str(spool.path(row.file)))
 
 
-def measurements(session: Session, study_id: str) -> list[MeasurementRow]:
-    """Return a study's finished measurements and refusals, latest first."""
+def measurements(session: Session, study_id: str, pipeline: str) -> list[MeasurementRow]:
+    """Return a study's finished measurements and refusals by one pipeline, latest first."""
     query = (
         select(MeasurementRow)
-        .where(MeasurementRow.study_id == study_id, col(MeasurementRow.finished).is_not(None))
+        .where(
+            MeasurementRow.study_id == study_id,
+            MeasurementRow.pipeline == pipeline,
+            col(MeasurementRow.finished).is_not(None),
+        )
         .order_by(col(MeasurementRow.finished).desc())
     )
     return list(session.exec(query).all())
 
 
-def ask_measurement(session: Session, key: str, study_id: str, now: datetime) -> MeasurementRow:
+def ask_measurement(session: Session, key: str, study_id: str, pipeline: str, now: datetime) -> MeasurementRow:
     """Return the measurement of that key; one that nobody has asked for yet is written down and enqueued."""
     row = session.get(MeasurementRow, key)
     if row is None:
-        row = MeasurementRow(key=key, study_id=study_id, asked=now)
+        row = MeasurementRow(key=key, study_id=study_id, pipeline=pipeline, asked=now)
         session.add(row)
         session.flush()
         work.enqueue(

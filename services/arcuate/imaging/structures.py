@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from arcuate.kernel.codes import CS_DICOM, CS_SNOMED, Laterality
+from arcuate.kernel.codes import CS_DICOM, CS_SNOMED, Laterality, Ucum
 from arcuate.kernel.errors import Defect
 
 SYSTEMS = {"SCT": CS_SNOMED, "DCM": CS_DICOM}
@@ -33,6 +33,9 @@ class ConceptCode:
         return SYSTEMS[self.scheme]
 
 
+VOLUME = ConceptCode("SCT", "118565006", "Volume")
+
+
 @dataclass(frozen=True)
 class Part:
     """One structure on one side: what is measured as one value.
@@ -40,6 +43,7 @@ class Part:
     Attributes:
         side: None for structures in the middle; bilateral for both sides of a paired one together.
         labels: FreeSurfer numbers of its voxels; empty where it is no set of voxels.
+        volume: The code of the anatomy in SR. measures: what of it is measured; unit: in which UCUM unit.
     """
 
     structure: str
@@ -51,6 +55,8 @@ class Part:
     colour: tuple[int, int, int]
     own_segment: bool
     plane: str
+    measures: ConceptCode
+    unit: str
 
     @property
     def title(self) -> str:
@@ -89,10 +95,15 @@ def _parts(entry: dict[str, Any]) -> Iterator[Part]:
     volume = ConceptCode(**entry["volume"])
     segment = ConceptCode(**entry["segment"]) if "segment" in entry else volume
     own, colour, plane = entry.get("own_segment", True), tuple(entry["colour"]), entry.get("plane", "coronal")
+    measures = ConceptCode(**entry["measures"]) if "measures" in entry else VOLUME
+    unit = entry.get("unit", Ucum.MILLILITRE)
+
+    def made(side: Laterality | None, labels: tuple[int, ...], own: bool) -> Part:
+        return Part(entry["code"], side, entry["name"], labels, volume, segment, colour, own, plane, measures, unit)
+
     if "left" not in entry:
-        yield Part(entry["code"], None, entry["name"], tuple(entry["middle"]), volume, segment, colour, own, plane)
+        yield made(None, tuple(entry["middle"]), own)
         return
     for side in (Laterality.LEFT, Laterality.RIGHT):
-        yield Part(entry["code"], side, entry["name"], tuple(entry[side.value]), volume, segment, colour, own, plane)
-    both = (*entry["left"], *entry["right"])
-    yield Part(entry["code"], Laterality.BILATERAL, entry["name"], both, volume, segment, colour, False, plane)
+        yield made(side, tuple(entry[side.value]), own)
+    yield made(Laterality.BILATERAL, (*entry["left"], *entry["right"]), False)

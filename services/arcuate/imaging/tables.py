@@ -58,11 +58,12 @@ class InstanceRow(Base, table=True):
 
 
 class MeasurementRow(Base, table=True):
-    """One measurement of one set of images by one set of models; `key` names both."""
+    """One measurement of one set of images by one pipeline and its models; `key` names all three."""
 
     __tablename__ = "measurement"
     key: str = Field(primary_key=True)
     study_id: str = Field(foreign_key="study.id", index=True)
+    pipeline: str = "brain-volumes"
     asked: datetime = Field(sa_type=UtcDateTime)
     finished: datetime | None = Field(default=None, sa_type=UtcDateTime)
     summary: str | None = None
