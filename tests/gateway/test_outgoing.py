@@ -266,6 +266,35 @@ async def test_what_our_pages_ask_goes_to_the_ris_and_is_done_with_its_message(c
     assert (await connected.find("Appointment"))[0]["start"] == "2026-03-20T09:00:00+01:00"
 
 
+async def test_what_is_booked_here_is_asked_of_the_ris_and_its_message_books_it(connected: Site, sinks: Sinks) -> None:
+    await connected.apply(order())
+    (patient,), (asked,) = await connected.find("Patient"), await connected.find("ServiceRequest")
+    appointment = await connected.fhir.create({
+        "resourceType": "Appointment", "status": "pending", "start": "2026-03-20T09:00:00+01:00", "end": "2026-03-20T09:45:00+01:00",
+        "identifier": [codes.identifier(codes.appointment_system("ARCUATE"), "our-number", "PLAC")],
+        "basedOn": [codes.reference("ServiceRequest", asked["id"])],
+        "participant": [{"actor": codes.reference("Patient", patient["id"]), "status": "accepted"}],
+    })  # fmt: skip
+    task = await connected.fhir.create({
+        "resourceType": "Task", "status": "requested", "intent": "proposal", "code": codes.concept(codes.CS_ASK, "book"),
+        "focus": codes.reference("Appointment", appointment["id"]), "description": "Booked by $book",
+        "input": [{"type": {"text": "start"}, "valueDateTime": appointment["start"]}],
+    })  # fmt: skip
+    await settled(connected)
+
+    message = Message.parse(sinks["ris"].received[0])
+    assert message.value("MSH-9.2") == "S01" and message.value("AIS-2") == "A"
+    assert (message.value("ARQ-1.1"), message.value("ARQ-1.2")) == ("our-number", "ARCUATE")
+    assert message.value("ARQ-11") == "20260320090000+0100"
+
+    confirmed = booking(start="20260320091500").replace("PB1^RIS", "our-number^ARCUATE")
+    await connected.apply(confirmed)
+    (booked,) = await connected.find("Appointment")
+    assert (booked["id"], booked["status"]) == (appointment["id"], "booked")
+    assert booked["start"] == "2026-03-20T09:15:00+01:00"
+    assert (await connected.fhir.read("Task", task["id"]))["status"] == "completed"
+
+
 async def test_names_and_texts_longer_than_the_tables_of_the_standard_never_keep_a_report_back(
     connected: Site, sinks: Sinks
 ) -> None:

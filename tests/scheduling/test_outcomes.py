@@ -2,14 +2,15 @@
 
 import itertools
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from arcuate.kernel.fhir import bundle as bundles
 from arcuate.kernel.fhir.feed import Change
-from arcuate.scheduling import store
+from arcuate.scheduling import service, store
 
 Json = dict[str, Any]
 Open = Callable[..., Any]
@@ -69,6 +70,25 @@ async def test_a_missed_or_cancelled_visit_settles_its_forecast(
 
     rows = await desk.house.contexts["scheduling"].database.read(lambda s: store.forecasts(s, "asked"))
     assert [r.outcome for r in rows] == [outcome]
+
+
+async def test_a_hold_that_ended_is_no_visit_that_somebody_called_off(
+    open_desk: Open, people: Any, tmp_path: Path
+) -> None:
+    desk = await open_desk(tmp_path / "none")
+    reason = {"coding": [{"system": "urn:arcuate:cs:forecast", "code": "never-booked"}]}
+    booking = people.booking()
+    lapsed = {**booking, "status": "cancelled", "cancelationReason": reason, "meta": {"lastUpdated": booking["start"]}}
+    before = [{**lapsed, "id": f"held-{number}"} for number in range(5)]
+
+    await desk.attendance(booking, people.patient())
+    await desk.room.feed.take(change(lapsed))
+    rows = await desk.house.contexts["scheduling"].database.read(lambda s: store.forecasts(s, "asked"))
+    bundle = bundles.collection([{**booking, "id": "next"}, people.patient(), *before])
+    moment = service.attendance_moment(bundle, people.now, UTC)
+
+    assert [r.outcome for r in rows] == [None]
+    assert moment.others == ()
 
 
 async def test_f062_a_corrected_outcome_replaces_the_earlier_one(open_desk: Open, people: Any, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from arcuate.dashboard.casefile import Resources
 from arcuate.dashboard.domain.case import Event, Kind, Reached, Way
 from arcuate.dashboard.domain.frame import Mark
 from arcuate.dashboard.pages.ledger import CaseLine
-from arcuate.dashboard.visits import ASKS, exam_times
+from arcuate.dashboard.visits import ASKED, exam_times
 from arcuate.dashboard.words import Wording, count, listed
 from arcuate.kernel.codes import CS_ASK, CS_DELIVERY
 from arcuate.kernel.errors import Json
@@ -146,7 +146,7 @@ def _booking_events(found: Resources, words: Wording) -> Iterable[Event]:
             by = str((task.get("requester") or {}).get("display") or "")
             state = {"completed": "done by the RIS", "accepted": "the RIS has it"}.get(str(task.get("status")), "asked")
             yield Event(
-                at, Mark.PERSON, f"Asked the RIS to {ASKS.get(asked[0], 'change')}", f"{by}; {state}".lstrip("; ")
+                at, Mark.PERSON, f"Asked the RIS to {ASKED.get(asked[0], 'change')}", f"{by}; {state}".lstrip("; ")
             )
 
 

@@ -19,6 +19,8 @@ _MOST = "500"
 _UNNAMED = "no scanner named"
 # What stands behind a code of `urn:arcuate:cs:ask`, as people say it.
 ASKS = {"reschedule": "move", "cancel": "cancel"}
+# Other doors ask too: $book of the record.
+ASKED = {**ASKS, "book": "book"}
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ def _asked(tasks: Sequence[Json], words: Wording) -> Asked | None:
     if not mine:
         return None
     task = max(mine, key=lambda t: str(t.get("authoredOn") or ""))
-    what = ASKS.get(facts.codes(task.get("code"), CS_ASK)[0], "change")
+    what = ASKED.get(facts.codes(task.get("code"), CS_ASK)[0], "change")
     inputs = {(i.get("type") or {}).get("text"): i for i in task.get("input") or []}
     wished = facts.instant(inputs.get("start", {}).get("valueDateTime"))
     if wished is not None:

@@ -36,6 +36,7 @@ class ArcuateError(Exception):
 
     status: ClassVar[int] = 500
     issue_type: ClassVar[str] = "exception"
+    severity: ClassVar[str] = "error"
 
     def __init__(self, what: str, *, where: str = "", todo: str = "", code: str | None = None) -> None:
         super().__init__(what)
@@ -153,7 +154,7 @@ _BY_STATUS: dict[int, type[ArcuateError]] = {
 
 def operation_outcome(error: ArcuateError) -> Json:
     """Return the FHIR R4 OperationOutcome of an error."""
-    return outcome_of([issue(error.code, str(error), error.where)])
+    return outcome_of([issue(error.code, str(error), error.where, error.severity)])
 
 
 def issue(code: str, diagnostics: str, expression: str = "", severity: str = "error") -> Json:

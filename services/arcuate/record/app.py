@@ -31,6 +31,7 @@ from arcuate.record import audit, batches, capability, parameters, service, stor
 from arcuate.record import http as door
 from arcuate.record.audit.routes import add_audit_routes
 from arcuate.record.audit.trail import Trail
+from arcuate.record.booking.routes import Bookings, add_booking_routes
 from arcuate.record.bulk.routes import Exports, add_export_routes
 from arcuate.record.driver import Readers, driver_of
 from arcuate.record.feed import News
@@ -73,6 +74,9 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     add_audit_routes(app, trail, settings, record.indexer.zone)
     add_validate_routes(app, record)
     add_subscription_routes(app, record)
+    bookings = Bookings(record, record.indexer.zone)
+    add_booking_routes(app, bookings)
+    app.state.bookings = bookings
     _add_quick_routes(app, record, pages)
     _add_read_routes(app, record, pages)
     _add_write_routes(app, record)
@@ -80,7 +84,7 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     @contextlib.asynccontextmanager
     async def run() -> AsyncIterator[None]:
         try:
-            async with notifier.run() if settings.notify else contextlib.nullcontext():
+            async with notifier.run() if settings.notify else contextlib.nullcontext(), bookings.run():
                 yield
         finally:
             record.news.close()

@@ -31,11 +31,15 @@ _BULK = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition"
 _TOPICS = (
     "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/capabilitystatement-subscriptiontopic-canonical"
 )
+_SCHEDULING = "https://profiles.ihe.net/ITI/Scheduling/OperationDefinition"
 _BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition"
 _OPERATIONS: Sequence[tuple[str, str, str, tuple[str, ...]]] = (
     # name, definition, route, types ("" the system, "*" every stored type)
     ("validate", f"{_FHIR}/Resource-validate", "/fhir/{resource_type}/$validate", ("*",)),
     ("export", f"{_BULK}/export", "/fhir/$export", ("",)),
+    ("find", f"{_SCHEDULING}/appointment-find", "/fhir/Appointment/$find", ("Appointment",)),
+    ("hold", f"{_SCHEDULING}/appointment-hold", "/fhir/Appointment/$hold", ("Appointment",)),
+    ("book", f"{_SCHEDULING}/appointment-book", "/fhir/Appointment/$book", ("Appointment",)),
     ("patient-export", f"{_BULK}/patient-export", "/fhir/Patient/$export", ("Patient",)),
     ("group-export", f"{_BULK}/group-export", "/fhir/Group/{logical_id}/$export", ("Group",)),
     (

@@ -85,6 +85,11 @@ class Writer:
         """Write a resource of the record's own (Provenance)."""
         return self._write(_Plan(Request("POST", resource["resourceType"]), new_id()), resource)
 
+    def put(self, resource: Json, current: Stored | None = None) -> Outcome:
+        """Write a resource of the record's own making under the id that it states; `current` is what stands there."""
+        request = Request("PUT" if current else "POST", resource["resourceType"])
+        return self._write(_Plan(request, str(resource["id"]), current), resource)
+
     def _plan(self, request: Request) -> _Plan:
         if request.condition is not None:
             return self._plan_condition(request)

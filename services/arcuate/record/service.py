@@ -192,13 +192,13 @@ async def change(record: Record, principal: Principal, request: Request, *, chec
     def write(unit: Unit) -> Outcome:
         store.lock(unit.driver)
         # The clock is read under the lock, so that `lastUpdated` and the feed have one order.
-        writer = _writer(record, unit, Terms(record.clock.now(), None, not principal.is_room))
+        writer = writer_of(record, unit, Terms(record.clock.now(), None, not principal.is_room))
         (outcome,) = writer.apply([request])
         return outcome
 
     kind = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[request.method]
     alone = not reads_nothing(request)
-    outcome = await _written(record, principal, kind, request.resource_type, write, alone=alone)
+    outcome = await written(record, principal, kind, request.resource_type, write, alone=alone)
     await noted(record, principal, kind, [(outcome.resource_type, outcome.id, outcome.patient)], written=True)
     return outcome
 
@@ -219,7 +219,7 @@ async def transaction(record: Record, principal: Principal, bundle: Json, base: 
     def write(unit: Unit) -> tuple[list[tuple[str, str, str | None]], bytes]:
         return _apply_bundle(record, unit, principal, bundle, requests, source, base)
 
-    touched, answer = await _written(record, principal, "transaction", "Bundle", write)
+    touched, answer = await written(record, principal, "transaction", "Bundle", write)
     await noted(record, principal, "transaction", touched, written=True)
     return answer
 
@@ -253,7 +253,7 @@ def _apply_bundle(
     if source is not None and (first := store.answer(driver, source)) is not None:
         return [], first.encode()
     terms = Terms(record.clock.now(), source, not principal.is_room)
-    writer = _writer(record, unit, terms)
+    writer = writer_of(record, unit, terms)
     # FHIR's order: deletions, creations, updates, then reads; the answer keeps the order of the request.
     changes = [n for n, request in enumerate(requests) if request.method != "GET"]
     order = sorted(changes, key=lambda n: ("DELETE", "POST", "PUT", "PATCH").index(requests[n].method))
@@ -276,11 +276,12 @@ def _apply_bundle(
     return [*touched, *(one for found in got.values() for one in found.touched)], answer
 
 
-def _writer(record: Record, unit: Unit, terms: Terms) -> Writer:
+def writer_of(record: Record, unit: Unit, terms: Terms) -> Writer:
+    """Return what applies changes in a transaction."""
     return Writer(unit, record.indexer, record.reader, terms, record.own_rules)
 
 
-async def _written(
+async def written(
     record: Record,
     principal: Principal,
     kind: str,

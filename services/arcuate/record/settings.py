@@ -30,6 +30,9 @@ class RecordSettings(RoomSettings):
     subscription_patience_s: Annotated[
         int, "Seconds for which an endpoint that takes nothing is tried again before its Subscription stops."
     ] = 86400
+    hold_s: Annotated[float, "Seconds for which $hold keeps a slot for whoever asked."] = 600.0
+    proposal_s: Annotated[int, "Seconds for which a proposal of $find can be held or booked."] = 1800
+    hold_look_s: Annotated[float, "Seconds between looks for holds that have ended."] = 5.0
     notify: Annotated[bool, "Send the notifications of Subscriptions from this program."] = True
     poll_s: Annotated[
         float, "Seconds between looks for news that another replica wrote (PostgreSQL only; SQLite has one writer)."

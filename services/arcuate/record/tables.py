@@ -161,6 +161,28 @@ class SubscriptionEventRow(Base, table=True):
     seq: int = Field(sa_type=BigInteger)
 
 
+class OfferRow(Base, table=True):
+    """What a `$find` was asked for; its proposals can be held and booked until then."""
+
+    __tablename__ = "offer"
+    id: str = Field(primary_key=True)
+    until: int = Field(sa_type=BigInteger, index=True)
+    asked: str = Field(sa_type=Text)  # JSON: patient, order, reasons, period
+
+
+class SlotUseRow(Base, table=True):
+    """A slot that is held, or asked of the RIS; its key lets one have it."""
+
+    __tablename__ = "slot_use"
+    slot: str = Field(primary_key=True)
+    appointment: str = Field(unique=True)
+    owner: str
+    until: int | None = Field(default=None, sa_type=BigInteger)  # None: the RIS has been asked
+    ends: int = Field(sa_type=BigInteger)
+    task: str | None = None
+    seen: int = Field(sa_type=BigInteger)
+
+
 class SecretRow(Base, table=True):
     """A key of the room's own, shared by its replicas."""
 

@@ -10,7 +10,7 @@ from arcuate.kernel.fhir import bundle as bundles
 from arcuate.kernel.fhir.bundle import reference_id
 from arcuate.scheduling.domain import Moment, Visit
 from arcuate.scheduling.store import Times
-from arcuate.scheduling.visits import instant, visit
+from arcuate.scheduling.visits import instant, visit, was_booked
 
 _OPEN = frozenset({"proposed", "pending", "booked", "arrived", "checked-in", "waitlist"})
 _HERE = frozenset({"arrived", "checked-in"})
@@ -44,8 +44,9 @@ def attendance_moment(bundle: Json, now: datetime, zone: tzinfo) -> Moment:
     """Return what is known of the asked appointment and of the patient's other visits."""
     asked = asked_appointment(bundle)
     patient_id = _patient_id(asked)
-    others = [a for a in bundles.of_type(bundle, "Appointment") if a is not asked and _patient_id(a) == patient_id]
-    return Moment(_visit(asked, bundle), now, tuple(_visit(a, bundle) for a in others if a.get("start")), zone)
+    theirs = [a for a in bundles.of_type(bundle, "Appointment") if a is not asked and _patient_id(a) == patient_id]
+    others = tuple(_visit(a, bundle) for a in theirs if a.get("start") and was_booked(a))
+    return Moment(_visit(asked, bundle), now, others, zone)
 
 
 def wait_moment(bundle: Json, now: datetime, zone: tzinfo, line: Mapping[str, Times]) -> Moment:
@@ -58,7 +59,7 @@ def wait_moment(bundle: Json, now: datetime, zone: tzinfo, line: Mapping[str, Ti
     mine = _with_times(_visit(asked, bundle), asked, line)
     found = []
     for other in bundles.of_type(bundle, "Appointment"):
-        if other.get("id") == asked["id"] or not other.get("start"):
+        if other.get("id") == asked["id"] or not other.get("start") or not was_booked(other):
             continue
         theirs = _with_times(_visit(other, bundle), other, line)
         if theirs.place == mine.place and theirs.start.astimezone(zone).date() == mine.start.astimezone(zone).date():

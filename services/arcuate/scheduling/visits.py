@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from arcuate.kernel.codes import CS_EXAM, CS_FORECAST, Json
+from arcuate.kernel.codes import CS_EXAM, CS_FORECAST, EXT_CHANGED, Json, is_history
 from arcuate.kernel.errors import BadInput
 from arcuate.kernel.fhir.bundle import reference_id
 from arcuate.scheduling.domain import LATE, Outcome, Visit
@@ -79,6 +79,8 @@ def read_history(folder: Path) -> list[Visit]:
     appointments = {a["id"]: a for a in by_type["Appointment"]}
     found: dict[str, Visit] = {}
     for number, appointment in enumerate(appointments.values(), 1):
+        if not was_booked(appointment):
+            continue
         order_id = next((i for r in appointment.get("basedOn", []) if (i := reference_id(r, "ServiceRequest"))), None)
         try:
             read = visit(appointment, patients.get(_actor(appointment, "Patient")[0] or ""), orders.get(order_id or ""))
@@ -176,22 +178,43 @@ def _birth(patient: Json | None) -> date | None:
         return None
 
 
+def was_booked(appointment: Json) -> bool:
+    """Return whether somebody was ever expected: not for a slot that was held, or asked for, and came to nothing."""
+    return _stated_reason(appointment) != "never-booked"
+
+
+def _stated_reason(appointment: Json) -> str | None:
+    codings = (appointment.get("cancelationReason") or {}).get("coding", [])
+    return next((str(c.get("code")) for c in codings if c.get("system") == CS_FORECAST), None)
+
+
 def _outcome(appointment: Json, start: datetime) -> Outcome | None:
     status = str(appointment.get("status"))
     if status in _ENDED:
         return _ENDED[status]
     if status != "cancelled":
         return None
-    codings = (appointment.get("cancelationReason") or {}).get("coding", [])
-    stated = next((str(c.get("code")) for c in codings if c.get("system") == CS_FORECAST), None)
+    stated = _stated_reason(appointment)
+    if stated == "never-booked":
+        return None
     if stated in ("late-cancel", "early-cancel"):
         return Outcome(stated)
-    changed = (appointment.get("meta") or {}).get("lastUpdated")
+    changed = _changed(appointment)
     if changed is None:
         return Outcome.EARLY_CANCEL
-    return Outcome.LATE_CANCEL if instant(changed, "meta.lastUpdated") > start - LATE else Outcome.EARLY_CANCEL
+    return Outcome.LATE_CANCEL if changed > start - LATE else Outcome.EARLY_CANCEL
 
 
 def _known_at(appointment: Json, start: datetime) -> datetime:
-    changed = (appointment.get("meta") or {}).get("lastUpdated")
-    return instant(changed, "meta.lastUpdated") if changed else start + _KNOWN_AFTER
+    return _changed(appointment) or start + _KNOWN_AFTER
+
+
+def _changed(appointment: Json) -> datetime | None:
+    """When its own system had last changed it, as far as that is known: of what was taken over, `meta.lastUpdated` says when we did so."""
+    said = next(
+        (one.get("valueInstant") for one in appointment.get("extension") or [] if one.get("url") == EXT_CHANGED), None
+    )
+    if said is not None:
+        return instant(said, "Appointment.extension")
+    changed = None if is_history(appointment) else (appointment.get("meta") or {}).get("lastUpdated")
+    return instant(changed, "meta.lastUpdated") if changed else None

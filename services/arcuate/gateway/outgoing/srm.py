@@ -1,6 +1,6 @@
-"""Task (what our pages ask of the RIS) to SRM^S02 and S04 (HL7 v2.5.1 chapter 10.3.2, 10.3.4): a request, not a change.
+"""Task (what is asked of the RIS) to SRM^S01, S02 and S04 (HL7 v2.5.1 chapter 10.3.1, 10.3.2, 10.3.4): a request, not a change.
 
-Read from the Task: `code` (urn:arcuate:cs:ask: reschedule, cancel), `focus` the Appointment, `description` the reason in words,
+Read from the Task: `code` (urn:arcuate:cs:ask: book, reschedule, cancel), `focus` the Appointment, `description` the reason in words,
 `input` with `type.text` "start" or "end" and a `valueDateTime` the wished time, `requester.display` who asks.
 """
 
@@ -12,11 +12,13 @@ from arcuate.kernel.errors import Json
 from arcuate.kernel.hl7v2 import build, timestamps
 from arcuate.kernel.hl7v2.build import Value, segment
 
-EVENTS = {"reschedule": "S02", "cancel": "S04"}
+EVENTS = {"book": "S01", "reschedule": "S02", "cancel": "S04"}
+_REASON = {"book": "Book", "reschedule": "Reschedule", "cancel": "Cancel"}
+_ACTION = {"book": "A", "reschedule": "U", "cancel": "D"}
 
 
 def asked(task: Json) -> str:
-    """Return what is asked (`reschedule`, `cancel`), or the empty string when the Task asks nothing of the RIS."""
+    """Return what is asked (`book`, `reschedule`, `cancel`), or the empty string when the Task asks nothing of the RIS."""
     codings = (task.get("code") or {}).get("coding") or []
     return next(
         (str(one["code"]) for one in codings if one.get("system") == codes.CS_ASK and one.get("code") in EVENTS), ""
@@ -29,7 +31,7 @@ def message(envelope: build.Envelope, task: Json, appointment: Json, patient: Js
     fields: dict[int, Value] = {
         1: appointment_number(appointment, "PLAC"),
         2: appointment_number(appointment, "FILL"),
-        6: ("", "Cancel" if kind == "cancel" else "Reschedule"),
+        6: ("", _REASON[kind]),
         7: ("", str(task.get("description") or "")),
         15: ("", *_who(task)),
         19: ("", *_who(task)),
@@ -40,7 +42,7 @@ def message(envelope: build.Envelope, task: Json, appointment: Json, patient: Js
     if any(times):
         fields[11] = tuple(times)
     service = next(iter(appointment.get("serviceType", [])), {"text": "Imaging"})
-    ais: dict[int, Value] = {1: "1", 2: "D" if kind == "cancel" else "U", 3: oru.coded(service)}
+    ais: dict[int, Value] = {1: "1", 2: _ACTION[kind], 3: oru.coded(service)}
     if start := appointment.get("start"):
         ais[4] = oru.time_of(str(start))
     return build.message(

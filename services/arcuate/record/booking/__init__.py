@@ -1,0 +1,1 @@
+"""IHE Scheduling: free slots found, held and asked for ($find, $hold, $book)."""
