@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from arcuate.kernel.clock import SystemClock
 from arcuate.kernel.errors import ArcuateError, BadInput
 
 app = typer.Typer(
@@ -116,6 +117,66 @@ def send(
 
     counts = asyncio.run(send_files(_hl7_files(paths), host, port, _say))
     _say("  ".join(f"{code} {count}" for code, count in sorted(counts.items())))
+
+
+@app.command()
+def backfill(
+    paths: Annotated[list[Path], typer.Argument(help="HL7 archives, folders of FHIR Bulk Data (NDJSON), tables (CSV); zip, tar and gz too.")],
+    columns: Annotated[Path | None, typer.Option(help="How the columns of tables are read (TOML; see docs/howto/backfill.md).")] = None,
+    source: Annotated[str, typer.Option(help="What the server is called here that Bulk Data came from: always the same word.")] = "ehr",
+    data: DataDir = None,
+) -> None:  # fmt: skip
+    """Read past years, marked as history: nothing is sent, nobody is alerted, no case begins. Run it again after any stop."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from arcuate.programs import backfill as run
+
+    shown = TextColumn(
+        "{task.fields[file]}  read {task.fields[read]}  new {task.fields[new]}  to be mapped {task.fields[waiting]}"
+    )
+    with Progress(SpinnerColumn(), shown, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("backfill", total=None, file="", read=0, new=0, waiting=0)
+
+        def watch(counts: Any) -> None:
+            progress.update(task, file=counts.file[-40:], read=counts.read, new=counts.new, waiting=counts.waiting)
+
+        counts, standing = asyncio.run(run(_house_settings(data, None), paths, columns, source, watch))
+    _say(
+        f"{counts.files} files; {counts.read} items read, {counts.new} new, {counts.known} stood in the journal already"
+    )
+    for what, number in counts.unused.most_common():
+        _say(f"  not used: {number} {what}")
+    states = "  ".join(f"{state} {number}" for state, number in sorted(standing.states.items()))
+    _say(f"All of the past: {states or 'nothing'}")
+    for cause, number in standing.causes.items():
+        _say(f"  waits for a person: {number} {cause}")
+    if standing.causes:
+        _say("See the error queue in the pages, or: arcuate journal list")
+
+
+@app.command()
+def backup(folder: Annotated[Path, typer.Argument(help="New folder for the copy.")], data: DataDir = None) -> None:
+    """Copy a house on SQLite files as it stands at one instant; it may run meanwhile. PostgreSQL: docs/howto/backup.md."""
+    from arcuate.backup import backup as make
+
+    make(_house_settings(data, None), folder, SystemClock().now(), _say)
+
+
+@app.command()
+def restore(folder: Annotated[Path, typer.Argument(help="The backup.")], data: DataDir = None) -> None:
+    """Put a backup into an empty data folder. Nothing is sent afterwards until a person releases it."""
+    from arcuate.backup import restore as put_back
+
+    put_back(_house_settings(data, None), folder, SystemClock().now(), _say)
+
+
+@app.command()
+def halt(data: DataDir = None) -> None:
+    """Send no HL7 message until a person releases it on the page Connections: before the first start on a restored PostgreSQL."""
+    from arcuate.backup import halt_sending
+
+    halt_sending(_house_settings(data, None), SystemClock().now())
+    _say("Nothing is sent until a person releases it on the page Connections.")
 
 
 @journal_app.command("list")

@@ -7,7 +7,7 @@ from decimal import Decimal
 from tests.gateway.conftest import Sink, Site, positive
 from tests.gateway.messages import booking, order, result
 
-from arcuate.gateway.outgoing import queue
+from arcuate.gateway.outgoing import halt, queue
 from arcuate.gateway.tables import work
 from arcuate.kernel import codes
 from arcuate.kernel.errors import Json
@@ -140,6 +140,23 @@ async def test_f012_a_receiver_down_for_hours_gets_everything_in_order_afterward
 
     assert [Message.parse(raw).value("OBR-18") for raw in sinks["report"].received] == numbers
     assert len([one for one in await communications(connected) if one == ("final", "report", "completed")]) == 6
+
+
+async def test_f048_after_a_restore_nothing_is_sent_until_a_person_releases_it(connected: Site, sinks: Sinks) -> None:
+    now = connected.clock.now()
+    await connected.parts.context.database.write(lambda session: halt.halt(session, now, halt.RESTORED))
+    await connected.apply(order("ACC1", placer="P1", control_id="o1"), result("ACC1", control_id="r1"))
+    for _ in range(3):
+        connected.clock.advance(60)
+        await settled(connected)
+    assert [sink.received for sink in sinks.values()] == [[] for _ in sinks]
+    assert "restored" in (await connected.get("/gateway/connections"))["halted"]["reason"]
+
+    assert (await connected.http.post("/gateway/sending/release")).json() == {"released": True}
+    connected.clock.advance(60)
+    await settled(connected)
+    assert [Message.parse(raw).value("OBR-18") for raw in sinks["report"].received] == ["ACC1"]
+    assert (await connected.http.post("/gateway/sending/release")).json() == {"released": False}
 
 
 def silent(_raw: bytes, _control_id: str) -> list[bytes]:

@@ -17,7 +17,7 @@ _OPEN_ASKS = "requested,received,accepted"
 _LONGEST_REASON = 200
 
 
-def _stated(reason: str, ask: str) -> str:
+def stated(reason: str, ask: str) -> str:
     """Return a reason on one line, or ask for it."""
     if not reason.strip():
         raise BadInput(ask, where="reason")
@@ -57,7 +57,7 @@ async def ask_ris(
     """
     if kind not in ASKS:
         raise BadInput("Choose whether to move or to cancel", where="kind")
-    reason = _stated(reason, "Say why, in a few words")
+    reason = stated(reason, "Say why, in a few words")
     appointment = await rooms.fhir.read("Appointment", appointment_id)
     if version and version != facts.version(appointment):
         raise PreconditionFailed("The booking has changed since you looked", where="Appointment")
@@ -176,7 +176,7 @@ async def release(rooms: Rooms, case_id: str, reason: str) -> Notice:
     Raises:
         BadInput: No reason.
     """
-    reason = _stated(reason, "Say why you are sure, in a few words")
+    reason = stated(reason, "Say why you are sure, in a few words")
     await rooms.post(f"/journey/cases/{case_id}/release", {"reason": reason})
     return Notice("Released.", "The images join their order; your name and reason are kept with the case.")
 
@@ -187,7 +187,7 @@ async def keep_out(rooms: Rooms, case_id: str, reason: str) -> Notice:
     Raises:
         BadInput: No reason.
     """
-    reason = _stated(reason, "Say why they do not belong here, in a few words")
+    reason = stated(reason, "Say why they do not belong here, in a few words")
     await rooms.post(f"/journey/cases/{case_id}/keep-out", {"reason": reason})
     return Notice("Kept out.", "The case goes on without these images; your name and reason are kept with it.")
 
@@ -199,7 +199,7 @@ async def take_merge_back(rooms: Rooms, viewer: Viewer, words: Wording, patient_
         BadInput: No reason.
         Conflict: There is no such merge any more.
     """
-    reason = _stated(reason, "Say why they are two people, in a few words")
+    reason = stated(reason, "Say why they are two people, in a few words")
     return await merges.take_back(rooms, viewer, words, patient_id, reason)
 
 
@@ -222,6 +222,12 @@ async def discard(rooms: Rooms, item: str, reason: str) -> Notice:
     Raises:
         BadInput: No reason.
     """
-    reason = _stated(reason, "A message is set aside only with a reason")
+    reason = stated(reason, "A message is set aside only with a reason")
     await rooms.post(f"/gateway/errors/{item}/discard", {"reason": reason})
     return Notice("Set aside.", "It stays in the journal, with your name and reason.")
+
+
+async def release_sending(rooms: Rooms) -> Notice:
+    """Send again what waits since a restore."""
+    await rooms.post("/gateway/sending/release")
+    return Notice("Sending goes on.", "What waits goes out in its order, a receiver at a time.")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
@@ -13,10 +14,11 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from arcuate import gateway as package
-from arcuate.gateway import door, profile, service, store, views
+from arcuate.gateway import door, ehr, ehr_client, elsewhere, profile, service, store, views
 from arcuate.gateway.domain import State
 from arcuate.gateway.door import Door
-from arcuate.gateway.outgoing import compose, queue
+from arcuate.gateway.ehr import Ehr
+from arcuate.gateway.outgoing import compose, halt, queue
 from arcuate.gateway.outgoing.compose import Composer
 from arcuate.gateway.outgoing.delivery import Delivery
 from arcuate.gateway.outgoing.sender import Sender
@@ -30,7 +32,7 @@ from arcuate.kernel.fhir.client import FhirClient
 from arcuate.kernel.fhir.feed import FeedReader
 from arcuate.kernel.log import get_logger
 from arcuate.kernel.room import Room, RoomContext
-from arcuate.kernel.web import allow, create_app, principal_of, read_body, read_json
+from arcuate.kernel.web import allow, create_app, open_to_all, principal_of, read_body, read_json
 from arcuate.kernel.work import Apply, Job, Worker
 
 INTEGRATORS = (Role.INTEGRATION, Role.ADMIN)
@@ -57,12 +59,15 @@ class Parts:
     sender: Sender
     composer: Composer
     feed: FeedReader
+    ehr: Ehr | None = None
+    asking: Worker | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Open the door and the workers; at exit the door closes first, so that what it took is still mapped or stays in line."""
-        async with self.mapper.run(), self.sending.run(), self.sorter.run():
+        asking = self.asking.run() if self.asking is not None else contextlib.nullcontext()
+        async with self.mapper.run(), self.sending.run(), self.sorter.run(), asking:
             self.tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tidy())]
             try:
                 async with self.door.open():
@@ -89,6 +94,10 @@ class Parts:
 
     async def enqueue(self, change: Any) -> None:
         """Put a change of the record into the line of what may go out."""
+        if self.ehr is not None and self.asking is not None and change.type in ehr.TYPES:
+            asked = self.ehr
+            await self.context.database.write(lambda session: asked.wanted(session, change))
+            self.asking.wake()
         if not self.composer.receivers or not compose.wanted(change):
             return
         now, name = self.context.clock.now(), f"{change.type}/{change.id}"
@@ -153,11 +162,22 @@ def build(context: RoomContext, settings: GatewaySettings) -> Parts:
     mapper = Worker(database, work, clock, handlers, parallel=settings.parallel, name="gateway")
     sorter = Sorter(database, profiles, settings, clock, zone, mapper.wake)
     entrance = door.make(door.Place(database.url, database.schema, spool_dir), settings, clock, sorter.wake)
+    types = tuple(dict.fromkeys((*compose.types(settings.receivers), *(ehr.TYPES if settings.ehr_url else ()))))
     feed = FeedReader(
         fhir, lambda: database.read(lambda s: store.cursor(s, _FEED)),
-        lambda value: database.write(lambda s: store.save_cursor(s, _FEED, value)), types=compose.types(settings.receivers), clock=clock,
+        lambda value: database.write(lambda s: store.save_cursor(s, _FEED, value)), types=types, clock=clock,
     )  # fmt: skip
-    return Parts(context, settings, gateway, entrance, sorter, mapper, sending, sender, composer, feed)
+    parts = Parts(context, settings, gateway, entrance, sorter, mapper, sending, sender, composer, feed)
+    if settings.ehr_url:
+        line = ehr_client.connect(settings, ehr_client.load_or_make_key(_ehr_key(context)), clock)
+        parts.ehr = Ehr(fhir, line, profiles, settings, clock)
+        # A worker of its own: an EHR that takes its time holds up no message.
+        parts.asking = Worker(database, work, clock, {ehr.ASK: parts.ehr.ask}, lease_s=600, parallel=2, name="gateway")
+    return parts
+
+
+def _ehr_key(context: RoomContext) -> Path:
+    return context.data_dir / "ehr-key.json"
 
 
 def _add_metrics(registry: CollectorRegistry, parts: Parts) -> None:
@@ -196,18 +216,44 @@ def _add_journal_routes(app: FastAPI, parts: Parts) -> None:
         senders = await database.read(lambda s: views.senders(s, now_open))
         receivers = [await _receiver(parts, one.name) for one in parts.settings.receivers]
         transport = await database.read(views.transport_counts)
+        stopped = await database.read(halt.standing)
         return {
+            "halted": {"since": views.instant(stopped.since), "reason": stopped.reason} if stopped else None,
             "door": {"port": parts.door.port, "open": sum(now_open.values()), "fault": parts.ready()},
             "senders": senders,
             "receivers": receivers,
+            "ehr": _ehr(parts),
             "transport": transport,
         }
+
+    @app.post("/gateway/sending/release", dependencies=[allow(*INTEGRATORS)])
+    async def release(request: Request) -> Json:
+        released = await database.write(halt.release)
+        if released:
+            get_logger("gateway").warning("sending released", by=_who(request))
+        parts.sending.wake()
+        return {"released": released}
+
+    @app.get("/gateway/ehr/jwks", dependencies=[open_to_all])
+    async def keys() -> Json:
+        if not parts.settings.ehr_url:
+            raise NotFound("No EHR is asked here")
+        return ehr_client.public_keys(ehr_client.load_or_make_key(_ehr_key(parts.context)))
 
     @app.get("/gateway/counts", dependencies=[allow(*Role)])
     async def totals() -> Json:
         await parts.sorter.sort()
         states = await database.read(views.counts)
         return {"messages": sum(states.values()), "states": states}
+
+
+def _ehr(parts: Parts) -> Json | None:
+    """How the line to the EHR stands; None where there is none."""
+    if parts.ehr is None:
+        return None
+    state = "does not answer" if parts.ehr.down else "up"
+    address = ehr_client.pair_of(parts.settings.ehr_url)
+    return {"address": address, "state": state, "down_since": views.instant(parts.ehr.down), "cause": parts.ehr.cause}
 
 
 async def _receiver(parts: Parts, name: str) -> Json:
@@ -268,7 +314,8 @@ def _add_error_routes(app: FastAPI, parts: Parts) -> None:
                 where=item,
                 todo="Have it sent again, or send a copy here.",
             )
-        keys = parts.sorter.keys_of(edited or parts.gateway.bytes_of(loaded))
+        raw = edited or parts.gateway.bytes_of(loaded)
+        keys = () if elsewhere.is_resource(raw) else parts.sorter.keys_of(raw)
         await database.write(lambda s: store.replay(s, number, edited, by, now, keys))
         parts.mapper.wake()
         return {"id": item, "state": State.WAITING}
@@ -312,6 +359,8 @@ async def _edited(request: Request) -> bytes | None:
         return None
     if request.headers.get("content-type", "").startswith("application/json"):
         raise BadInput("Send the edited message itself as text/plain, or no body", where="body")
+    if elsewhere.is_resource(body):
+        return body
     if not body.lstrip().startswith(b"MSH"):
         raise BadInput("An edited message begins with MSH", where="MSH")
     return body.replace(b"\r\n", b"\r").replace(b"\n", b"\r")

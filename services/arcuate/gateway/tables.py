@@ -153,6 +153,15 @@ class Outgoing(Base, table=True):
     )
 
 
+class Halt(Base, table=True):
+    """Why nothing is sent: one row (id 1) after a restore, until a person lets it go."""
+
+    __tablename__ = "halt"
+    id: int | None = Field(default=None, primary_key=True)
+    since: datetime = Field(sa_type=UtcDateTime)
+    reason: str
+
+
 class Cursor(Base, table=True):
     """How far the feed has been read."""
 

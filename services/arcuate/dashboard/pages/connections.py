@@ -9,14 +9,14 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request
 from starlette.responses import Response
 
-from arcuate.dashboard import facts
-from arcuate.dashboard.desk import Desk
+from arcuate.dashboard import facts, service
+from arcuate.dashboard.desk import Desk, by_script, form_of, see_other
 from arcuate.dashboard.domain.frame import Fact, Mark, Silent
 from arcuate.dashboard.domain.integration import Connection, Traffic, accounted, quiet
 from arcuate.dashboard.render import Frame
 from arcuate.dashboard.rooms import Rooms
 from arcuate.dashboard.words import Wording, count, span
-from arcuate.kernel.errors import Json
+from arcuate.kernel.errors import ArcuateError, Json
 
 PARTS = ("facts", "rows", "side")
 _JOURNAL_ROWS, _JOURNAL_PAGES = 200, 5
@@ -48,6 +48,7 @@ class Connections:
 
     Attributes:
         lost: Messages whose end is not known; never to be other than 0.
+        halted: Since when nothing is sent, and why; None in the usual case.
     """
 
     words: Wording
@@ -62,6 +63,7 @@ class Connections:
     parked: int = 0
     alerts: Sequence[Alert] = ()
     recovered: Sequence[Alert] = ()
+    halted: tuple[datetime, str] | None = None
 
     @property
     def facts(self) -> list[Fact]:
@@ -70,7 +72,8 @@ class Connections:
             return []
         down = sum(r.mark is Mark.STOP for r in self.rows)
         still = sum(r.mark is Mark.LOOK and r.incoming for r in self.rows)
-        made = [Fact(str(down), "down", "stop")] if down else []
+        made = [Fact("Halted:", "nothing is sent", "stop")] if self.halted else []
+        made += [Fact(str(down), "down", "stop")] if down else []
         away = sum(one.kind_is_room for one in self.alerts)
         made += [Fact(str(away), "rooms do not answer" if away > 1 else "room does not answer", "stop")] if away else []
         made += [Fact(str(still), "quiet, unusual", "look")] if still else []
@@ -114,8 +117,13 @@ async def read_connections(desk: Desk, rooms: Rooms, picked: str) -> Connections
     )
     return Connections(
         words, rows, chosen, int(totals["messages"]), outcomes, lost, body["door"], body["transport"], None, parked,
-        failing, recovered,
+        failing, recovered, _halted(body.get("halted")),
     )  # fmt: skip
+
+
+def _halted(body: Mapping[str, Any] | None) -> tuple[datetime, str] | None:
+    since = facts.instant(body.get("since")) if body else None
+    return (since, str((body or {}).get("reason"))) if since else None
 
 
 def _alerts(rows: Sequence[Mapping[str, Any]] | None) -> list[Alert]:
@@ -233,6 +241,18 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
     async def page(request: Request) -> Response:
         frame, view = await seen(request)
         return desk.renderer.page("connections/page.html", frame, view=view)
+
+    @app.post("/connections/release", dependencies=signed_in)
+    async def release(request: Request) -> Response:
+        await form_of(request)
+        try:
+            said = await service.release_sending(await desk.rooms(request))
+        except ArcuateError as error:
+            said = service.refused(error)
+        if not by_script(request):
+            return see_other("/connections")
+        frame, view = await seen(request)
+        return desk.renderer.parts("connections", frame, ["facts", "rows", "said"], view=view, notice=said)
 
     @app.get("/connections/parts", dependencies=signed_in)
     async def parts(request: Request, names: str = "") -> Response:

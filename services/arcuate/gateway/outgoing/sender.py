@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlmodel import Session
 
-from arcuate.gateway.outgoing import queue
+from arcuate.gateway.outgoing import halt, queue
 from arcuate.gateway.settings import GatewaySettings, Receiver
 from arcuate.gateway.tables import Outgoing
 from arcuate.kernel.clock import Clock
@@ -17,6 +17,7 @@ from arcuate.kernel.log import get_logger
 from arcuate.kernel.work import Apply, Job, Later
 
 _FIRST_PAUSE_S = 1.0
+_HALTED_S = 5.0
 
 
 class Sender:
@@ -50,9 +51,11 @@ class Sender:
         """Send one message and wait for what the receiver says (handler of work).
 
         Raises:
-            Later: The receiver does not answer, or could not keep the message.
+            Later: The receiver does not answer, or could not keep the message; or sending is halted.
         """
         number = int(job.payload["outgoing"])
+        if stopped := await self._database.read(halt.standing):
+            raise Later(_HALTED_S, stopped.reason)
         row, behind = await self._database.read(lambda s: self._load(s, number))
         if row.state != queue.WAITING:
             return None
