@@ -31,8 +31,9 @@ ENCAPSULATED = frozenset({
     "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81",  # JPEG-LS
     "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91",  # JPEG 2000
 })  # fmt: skip
-# MR Image Storage, Enhanced MR Image Storage, Legacy Converted Enhanced MR Image Storage
+# MR Image Storage, Enhanced MR Image Storage, Legacy Converted Enhanced MR Image Storage; the same three of CT
 MEASURABLE = frozenset({
+    "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
     "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4",
 })  # fmt: skip
 _PIXELS = 0x7FE00000  # from here on pixel data; header attributes have smaller tags
@@ -211,7 +212,7 @@ def _check_uids(tags: Json) -> None:
 
 
 def _check_is_image(tags: Json, body: BinaryIO, implicit: bool) -> None:
-    """Tell what this room never decodes (reports, segmentations, other modalities) from MR images; it still must be whole."""
+    """Tell what this room never decodes (reports, segmentations, other modalities) from MR and CT images; it still must be whole."""
     if tags["SOPClassUID"] in MEASURABLE:
         return
     here = body.tell()
@@ -223,7 +224,7 @@ def _check_is_image(tags: Json, body: BinaryIO, implicit: bool) -> None:
         if length != _UNDEFINED and length > left + 4:
             raise Bad(Code.DAMAGED, f"The pixel data is cut: it states {length} bytes, {left} are there")
     name = UID(tags["SOPClassUID"]).name.removesuffix(" Storage")
-    raise Bad(Code.NOT_SUITED, f"It is no MR image ({name})", "Send the T1-weighted MR series of the head.")
+    raise Bad(Code.NOT_SUITED, f"It is no MR or CT image ({name})", "Send the images of the head themselves.")
 
 
 def _check_pixel_module(tags: Json, limits: Json) -> None:
