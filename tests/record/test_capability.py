@@ -61,7 +61,7 @@ async def test_every_parameter_and_type_that_it_names_works(replica: Replica) ->
     statement = (await http.get("/fhir/metadata")).json()
 
     rest = statement["rest"][0]
-    assert {"transaction", "batch", "history-system"} == {one["code"] for one in rest["interaction"]}
+    assert {"transaction", "batch", "history-system", "search-system"} == {one["code"] for one in rest["interaction"]}
     values = {"date": "2026-01-01", "number": "1", "quantity": "1"}
     for resource in rest["resource"]:
         if resource["type"] == "AuditEvent":

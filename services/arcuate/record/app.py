@@ -134,8 +134,12 @@ def _add_system_routes(app: FastAPI, context: RoomContext, record: Record, pages
         return await door.system_history(record, request)
 
     @app.get("/fhir", dependencies=[allow(*READERS)])
-    async def page(request: Request) -> Response:
-        return await door.next_page(record, pages, request)
+    async def search_system(request: Request) -> Response:
+        return await door.search_system(record, pages, request)
+
+    @app.post("/fhir/_search", dependencies=[allow(*READERS)])
+    async def search_system_by_post(request: Request) -> Response:
+        return await door.search_system(record, pages, request, await door.form_pairs(request))
 
 
 def _add_quick_routes(app: RoomApp, record: Record, pages: Pages) -> None:

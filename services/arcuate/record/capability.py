@@ -24,6 +24,7 @@ _INTERACTIONS = {
 _SYSTEM = {
     "transaction": ("POST", "/fhir"),
     "batch": ("POST", "/fhir"),
+    "search-system": ("GET", "/fhir"),
     "history-system": ("GET", "/fhir/_history"),
 }
 _FHIR = "http://hl7.org/fhir/OperationDefinition"
@@ -74,6 +75,7 @@ def capability_statement(parameters: Parameters, doors: Doors, base: str, site: 
         },
         "resource": sorted(resources, key=lambda resource: str(resource["type"])),
         "interaction": [{"code": code} for code, door in _SYSTEM.items() if door in doors],
+        "searchParam": [{"name": name, "type": kind} for name, kind in (*_COMMON, ("_type", "token"))],
     }
     if operations := _operations(doors, ""):
         rest["operation"] = operations

@@ -52,7 +52,11 @@ class Conditions:
 
     def of(self, search: Search) -> Part:
         """Return what a match must meet."""
-        parts = [Part("r.type = ? AND r.deleted = ?", (search.resource_type, False))]
+        if search.parts:
+            return any_of([self.of(part) for part in search.parts])
+        parts = [Part("r.deleted = ?", (False,))]
+        if search.resource_type:
+            parts.append(Part("r.type = ?", (search.resource_type,)))
         parts += [Part(f"r.id IN ({marks(len(ids))})", ids) for ids in search.ids]
         parts += [_compared("r.updated", "r.updated + 1", value.prefix, *value.span) for value in search.updated]
         parts += [self._term(term, "r") for term in search.terms]

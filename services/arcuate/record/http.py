@@ -238,17 +238,19 @@ async def search(record: Record, pages: Pages, request: Request, resource_type: 
     return _searchset(record, pages, request, asked, page)
 
 
-async def next_page(record: Record, pages: Pages, request: Request) -> Response:
-    """Answer a link to a further page.
+async def search_system(record: Record, pages: Pages, request: Request, form: Pairs = ()) -> Response:
+    """Answer a search of several types or of all, or a link to a further page of any search."""
+    if token := request.query_params.get("_page"):
+        return await _next_page(record, pages, request, token)
+    pairs = [*_pairs(request.scope["query_string"]), *form]
+    asked, page = await service.search_system(record, principal_of(request), pairs)
+    return _searchset(record, pages, request, asked, page)
 
-    Raises:
-        BadInput: There is no page token.
-    """
-    token = request.query_params.get("_page")
-    if token is None:
-        raise BadInput("Name a type to search, or follow a link of a search", where="the address", code="not-supported")
+
+async def _next_page(record: Record, pages: Pages, request: Request, token: str) -> Response:
     mark = pages.read(token)
-    asked = record.reader.read(known(record, mark.resource_type), mark.pairs)
+    kind, reader = mark.resource_type, record.reader
+    asked = reader.read(known(record, kind), mark.pairs) if kind else reader.read_system(mark.pairs)
     page = await service.page(record, principal_of(request), asked, mark.position)
     return _searchset(record, pages, request, asked, page)
 
@@ -256,7 +258,8 @@ async def next_page(record: Record, pages: Pages, request: Request) -> Response:
 def _searchset(record: Record, pages: Pages, request: Request, asked: Search, page: Page) -> Response:
     base = base_of(request, record.settings)
     query = urlencode(asked.pairs)
-    links = [Link("self", f"{base}/{asked.resource_type}" + (f"?{query}" if query else ""))]
+    place = f"{base}/{asked.resource_type}" if asked.resource_type else base
+    links = [Link("self", place + (f"?{query}" if query else ""))]
     if page.following is not None:
         token = pages.token(Bookmark(asked.resource_type, asked.pairs, page.following))
         links.append(Link("next", f"{base}?_page={token}"))

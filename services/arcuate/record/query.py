@@ -1,7 +1,7 @@
 """What a search asks: its parameters read and judged, without a word of SQL (FHIR R4, 3.1.1)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 
 from arcuate.kernel.errors import BadInput
@@ -27,6 +27,7 @@ _MODIFIERS: Mapping[str, frozenset[str]] = {
 }
 _SILENT = frozenset({"_format", "_pretty"})
 _RESULT = frozenset({"_count", "_sort", "_total", "_elements", "_summary"})
+_OF_ALL = frozenset({"_id", "_lastUpdated", "_count", "_sort", "_total", "_summary"})
 _WHOLE = View()
 _SUMMARIES = frozenset({"true", "text", "data", "count", "false"})
 
@@ -80,9 +81,11 @@ class Include:
 
 @dataclass(frozen=True)
 class Search:
-    """A search of one type.
+    """A search of one type, of several, or of all (FHIR R4, 3.1.0.4.1).
 
     Attributes:
+        resource_type: Empty for a search of several types or of all.
+        parts: The same search for each of several types.
         ids: `_id` alternatives, each group one parameter.
         has: `_has` conditions.
         updated: `_lastUpdated` conditions.
@@ -104,6 +107,7 @@ class Search:
     view: View = _WHOLE
     pairs: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
+    parts: "tuple[Search, ...]" = ()
 
 
 @dataclass
@@ -159,6 +163,41 @@ class Reader:
             tuple(draft.includes), draft.count, draft.count_only, draft.total, View(draft.summary, draft.elements),
             tuple(used), tuple(ignored),
         )  # fmt: skip
+
+    def read_system(self, pairs: Pairs) -> Search:
+        """Return the search of several types (`_type`) or of all that these parameters ask.
+
+        Raises:
+            BadInput: A parameter that not all of these types have, or that is for one type alone.
+        """
+        given = [(name, value) for name, value in pairs if value and name not in _SILENT]
+        rest = [(name, value) for name, value in given if name != "_type"]
+        listed = [kind for name, value in given if name == "_type" for kind in value.split(",")]
+        types = tuple(sorted(dict.fromkeys(listed)))
+        names = {name for name, _ in rest}
+        if not types and not names & {"_id", "_lastUpdated"}:
+            raise BadInput(
+                "A search of all types needs _type, _id or _lastUpdated", where="the address",
+                todo="Name types (_type=Patient,Observation), search one type, or follow a link of a search.",
+                code="not-supported",
+            )  # fmt: skip
+        if any(kind not in self.parameters.by_type for kind in types):
+            raise bad("A type that is not stored here", "_type", "See /fhir/metadata.")
+        for name in sorted(names):
+            _refuse_of_one_type(name, all_types=not types)
+        parts = tuple(self._of_several(kind, rest) for kind in types)
+        shape = parts[0] if parts else self.read(self.parameters.types[0], rest, strict=True)
+        if any(sort.parameter is not None for sort in shape.sorts):
+            raise bad("Several types are sorted by _id or _lastUpdated alone", "_sort")
+        named = (("_type", ",".join(types)),) if types else ()
+        return replace(shape, resource_type="", parts=parts, pairs=(*named, *shape.pairs))
+
+    def _of_several(self, kind: str, pairs: Pairs) -> Search:
+        try:
+            return self.read(kind, pairs, strict=True)
+        except BadInput as error:
+            todo = "Search this type by itself, or leave the parameter out."
+            raise BadInput(f"{error.what} (of {kind})", where=error.where, todo=todo, code=error.code) from None
 
     def _take(self, draft: _Draft, resource_type: str, name: str, value: str) -> None:
         if name == "_id":
@@ -272,6 +311,17 @@ class Reader:
         if parameter is None or parameter.kind != "reference":
             raise _Unknown
         return [Include(parameter, parts[2] if len(parts) == 3 else "", reverse, iterate)]
+
+
+def _refuse_of_one_type(name: str, *, all_types: bool) -> None:
+    where = f"the search parameter {name[:60]}"
+    if name.partition(":")[0] in ("_include", "_revinclude"):
+        what, todo = f"'{name[:60]}' is for a search of one type", "Search one type, or leave it out."
+    elif all_types and name not in _OF_ALL:
+        what, todo = f"Not every type has '{name[:60]}'", "Name types that have it in _type, or leave it out."
+    else:
+        return
+    raise BadInput(what, where=where, todo=todo, code="not-supported")
 
 
 def summary(value: str) -> str:

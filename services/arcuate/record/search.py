@@ -146,7 +146,7 @@ def is_lookup(search: Search) -> bool:
 
 def _identity(search: Search) -> tuple[str, str, str] | None:
     """Return key, code and system of a search by one `system|value`, the question that doors ask most: its statement stands ready."""
-    if len(search.terms) != 1 or search.ids or search.updated or search.has:
+    if search.parts or len(search.terms) != 1 or search.ids or search.updated or search.has:
         return None
     term = search.terms[0]
     if term.modifier or term.chained or term.parameter.kind != "token" or len(term.values) != 1:

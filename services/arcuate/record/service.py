@@ -113,6 +113,16 @@ async def search(
     return asked, await page(record, principal, asked, None)
 
 
+async def search_system(record: Record, principal: Principal, pairs: Pairs) -> tuple[Search, Page]:
+    """Return the first page of a search of several types or of all.
+
+    Raises:
+        BadInput: A parameter that cannot be understood, that not all of these types have, or that is for one type alone.
+    """
+    asked = record.reader.read_system(pairs)
+    return asked, await page(record, principal, asked, None)
+
+
 async def page(record: Record, principal: Principal, asked: Search, position: Position | None) -> Page:
     """Return one page of a search."""
 
@@ -124,7 +134,8 @@ async def page(record: Record, principal: Principal, asked: Search, position: Po
     found = await (record.readers.by_key(find) if quick else record.readers.read(find))
     hits = found.matches + found.included
     names = ",".join(sorted({name for name, _ in asked.pairs}))
-    await noted(record, principal, "search-type", [(h.resource_type, h.id, h.patient) for h in hits], names)
+    kind = "search-type" if asked.resource_type else "search-system"
+    await noted(record, principal, kind, [(h.resource_type, h.id, h.patient) for h in hits], names)
     return found
 
 
