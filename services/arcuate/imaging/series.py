@@ -16,6 +16,7 @@ from arcuate.imaging.geometry import Grid, arrange
 Rule = Mapping[str, Any]
 
 T1 = "series.toml"
+_NAMES = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "ConvolutionKernel")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Facts:
     Attributes:
         words: Kinds of `[words]` that its names hold.
         coverage_mm: Shortest extent of the volume; longest_mm: longest edge of a voxel.
+        hounsfield: CT values are stated to be HU after rescaling (PS3.3 C.8.2.1); thickness_mm: of one slice.
     """
 
     uid: str
@@ -46,6 +48,11 @@ class Facts:
     voxel_mm: float | None = None
     longest_mm: float | None = None
     coverage_mm: float | None = None
+    inversion_time_ms: float | None = None
+    flair_by_timing: bool = False
+    hounsfield: bool = False
+    kilovolts: float | None = None
+    thickness_mm: float | None = None
 
     @property
     def title(self) -> str:
@@ -139,9 +146,7 @@ def held(found: Sequence[Instance | Unreadable], conditions: Sequence[Rule], rul
 def facts_of(instances: Sequence[Instance], rules: str = T1) -> Facts:
     """Return the header facts of one series (geometry comes later)."""
     first = instances[0]
-    names = " | ".join(
-        first.text(k) for k in ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
-    )
+    names = " | ".join(first.text(k) for k in _NAMES)
     words = _words(names, _rules(rules))
     echo, repetition = first.number("EchoTime"), first.number("RepetitionTime")
     if first.text("AngioFlag") == "Y":
@@ -163,6 +168,11 @@ def facts_of(instances: Sequence[Instance], rules: str = T1) -> Facts:
         echo_time_ms=echo,
         repetition_time_ms=repetition,
         slices=sum(max(1, len(i.frames)) for i in instances),
+        inversion_time_ms=first.number("InversionTime"),
+        flair_by_timing=_flair_by_timing(echo, repetition, first.number("InversionTime")),
+        hounsfield=_hounsfield(instances),
+        kilovolts=first.number("KVP"),
+        thickness_mm=first.number("SliceThickness"),
     )
 
 
@@ -222,6 +232,8 @@ def _none_fits(passed: Sequence[Passed], wanted: str) -> Refusal:
 _TESTS: Mapping[str, Callable[[Any, Facts], bool]] = {
     "modality": lambda any_of, f: f.modality in any_of,
     "modality_not": lambda allowed, f: f.modality not in allowed,
+    "body_part": lambda any_of, f: f.body_part in any_of,
+    "hounsfield": lambda wanted, f: f.hounsfield is wanted,
     "body_part_not": lambda allowed, f: f.body_part not in allowed,
     "word": lambda kind, f: kind in f.words,
     "no_word": lambda kind, f: kind not in f.words,
@@ -231,6 +243,7 @@ _TESTS: Mapping[str, Callable[[Any, Facts], bool]] = {
     "lossy": lambda wanted, f: f.lossy is wanted,
     "t1_by_name": lambda wanted, f: f.t1_by_name is wanted,
     "t1_by_timing": lambda wanted, f: f.t1_by_timing is wanted,
+    "flair_by_timing": lambda wanted, f: f.flair_by_timing is wanted,
     "above": lambda bounds, f: _compare(operator.gt, f, bounds),
     "not_above": lambda bounds, f: _compare(operator.le, f, bounds),
     "below": lambda bounds, f: _compare(operator.lt, f, bounds),
@@ -272,3 +285,21 @@ def _t1_by_timing(first: Instance, echo: float | None, repetition: float | None)
     if "GR" in sequence:
         return echo <= 12
     return echo <= 25 and repetition <= 1000
+
+
+def _flair_by_timing(echo: float | None, repetition: float | None, inversion: float | None) -> bool:
+    """Long echo, repetition and inversion times: T2 weighting in which fluid is dark (1.5 T and 3 T)."""
+    if echo is None or repetition is None or inversion is None:
+        return False
+    return 60 <= echo <= 500 and repetition >= 4000 and 1400 <= inversion <= 3200
+
+
+def _hounsfield(instances: Sequence[Instance]) -> bool:
+    """Every image states how its numbers become HU: rescale slope and intercept, and no other kind of value."""
+    kinds = {i.text("RescaleType").strip().upper() for i in instances}
+    # Enhanced images state it for each frame: an intercept there stands for a stated one.
+    stated = all(
+        (i.number("RescaleIntercept") is not None and i.number("RescaleSlope")) or any(f.intercept for f in i.frames)
+        for i in instances
+    )
+    return stated and kinds <= {"", "HU", "HU_MOD"}

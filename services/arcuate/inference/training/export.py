@@ -55,7 +55,7 @@ def export(name: str, place: Place, models: Path, all_maps: list[PreparedMap]) -
     tensors = {key: value.detach().contiguous().float() for key, value in shipped.state_dict().items()}
     with tempfile.TemporaryDirectory(dir=folder) as made:
         save_file(tensors, Path(made) / WEIGHTS)
-        _graph(shipped, shape, Path(made))
+        write_graph(shipped, shape, Path(made))
         text = _description(name, told, phase, progress, shape, prior.numel(), Path(made))
         (Path(made) / "model.toml").write_text(text, encoding="utf-8")
         for file in (WEIGHTS, GRAPH, "model.toml"):
@@ -64,8 +64,9 @@ def export(name: str, place: Place, models: Path, all_maps: list[PreparedMap]) -
     return folder
 
 
-def _graph(shipped: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
-    example = torch.zeros(1, 1, *shape)
+def write_graph(shipped: nn.Module, shape: tuple[int, ...], folder: Path, channels: int = 1) -> None:
+    """Writes graph.onnx, whose weights are those of weights.safetensors in the same folder."""
+    example = torch.zeros(1, channels, *shape)
     program = torch.onnx.export(
         shipped, (example,), input_names=["image"], output_names=["probabilities"], dynamo=True, verbose=False
     )

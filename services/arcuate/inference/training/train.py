@@ -18,6 +18,7 @@ from torch.nn import functional
 from arcuate.inference.training import checkpoint, labels, maps, network
 from arcuate.inference.training.checkpoint import Average, Progress
 from arcuate.inference.training.generator import Renderer
+from arcuate.inference.training.lesion_network import new_lesions
 from arcuate.inference.training.loss import chosen_voxels, combined
 from arcuate.inference.training.maps import PreparedMap
 from arcuate.inference.training.phases import PLANS, Phase
@@ -55,7 +56,9 @@ class Place:
 
 
 def build(kind: str) -> nn.Module:
-    """A new network: finder, core or grown."""
+    """A new network: finder, core, grown or lesions."""
+    if kind == "lesions":
+        return new_lesions()
     classes = len(labels.load().classes)
     made: nn.Module = network.new_finder() if kind == "finder" else network.new_core(classes)
     if kind == "grown":
