@@ -5,18 +5,24 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 
 from arcuate.house import HouseSettings, open_house, wait_until_ready
 from arcuate.imaging.oip_client import OipClient
 from arcuate.imaging.quantify import quantify
+from arcuate.imaging.settings import ImagingSettings
 from arcuate.kernel.log import configure_logging
 from arcuate.kernel.settings import SiteSettings
 
 
 @contextlib.asynccontextmanager
 async def networks() -> AsyncIterator[OipClient]:
-    """Run the inference room for one command, as the house runs it, and yield a client to its networks."""
+    """Run the inference room for one command, as the house runs it, and yield a client to its networks, or to those elsewhere."""
+    if url := ImagingSettings().inference_url:
+        async with httpx.AsyncClient() as http:
+            yield OipClient(http, url)
+        return
     with tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
         settings = HouseSettings(data_dir=Path(folder))
         async with open_house(settings, SiteSettings(time_zone="UTC"), rooms=["access", "inference"]) as house:

@@ -6,15 +6,17 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from arcuate import imaging as package
-from arcuate.imaging import answering, dicomweb, gallery, picture, service, store
+from arcuate.imaging import answering, dicomweb, gallery, picture, service, shadow, store, viewer_door
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.dicomweb import Web
 from arcuate.imaging.oip_client import OipClient
 from arcuate.imaging.parsing import MEBI, Limits, Parser
+from arcuate.imaging.picture import Layer
 from arcuate.imaging.receiving import Receiver
 from arcuate.imaging.settings import ImagingSettings
 from arcuate.imaging.spool import GIBI, Spool
@@ -35,13 +37,16 @@ _LISTED = 200
 async def open_room(context: RoomContext, settings: ImagingSettings | None = None) -> Room:
     """Build the room; its DICOM door opens when it runs."""
     settings = settings or ImagingSettings()
+    shadow.validations(settings)  # refuses to start where a shadow was switched on without a word about its validation
     context.database.migrate(package)
     spool = Spool(context.data_dir / "spool", int(settings.quota_gib * GIBI), int(settings.free_gib * GIBI))
     limits = Limits(file_bytes=settings.file_mib * MEBI)
     door, reader = Parser(limits), Parser(limits)
+    # Another server gets no token of ours.
+    elsewhere = httpx.AsyncClient() if settings.inference_url else None
     imaging = Imaging(
         context.database, context.clock, context.site, settings, spool, FhirClient(context.http, clock=context.clock),
-        OipClient(context.http), context.models_dir, reader,
+        OipClient(elsewhere or context.http, settings.inference_url), context.models_dir, reader,
     )  # fmt: skip
     worker = service.make_worker(imaging)
     loop = asyncio.get_running_loop()
@@ -55,6 +60,7 @@ async def open_room(context: RoomContext, settings: ImagingSettings | None = Non
     _add_operation(app, imaging)
     _add_pictures(app, imaging)
     _add_desk(app, imaging)
+    shadow.add_routes(app, imaging)
     dicomweb.add_routes(app, Web(context.database, spool, receiver, settings.file_mib * MEBI))
 
     @contextlib.asynccontextmanager
@@ -72,6 +78,8 @@ async def open_room(context: RoomContext, settings: ImagingSettings | None = Non
             await _stop(housekeeping, *imaging.running.values())
             door.close()
             reader.close()
+            if elsewhere is not None:
+                await elsewhere.aclose()
 
     return Room("imaging", ("/imaging", "/dicom-web"), app, run, state.ready)
 
@@ -123,12 +131,16 @@ def _add_operation(app: FastAPI, imaging: Imaging) -> None:
 
 def _add_pictures(app: FastAPI, imaging: Imaging) -> None:
     people = allow(*_PEOPLE)
+    viewer_door.add_routes(app, imaging, people)
 
     @app.get("/imaging/studies/{imaging_study_id}/picture.png", dependencies=[people])
-    async def slice_picture(imaging_study_id: str, structure: str | None = None, outline: bool = True) -> Response:
+    async def slice_picture(
+        imaging_study_id: str, structure: str | None = None, outline: bool = True, layer: Layer = Layer.OUTLINE
+    ) -> Response:
         exhibit = await service.exhibit(imaging, imaging_study_id, structure)
+        parts = gallery.shown_parts(exhibit)
         drawn = await asyncio.to_thread(
-            lambda: picture.png(picture.draw(exhibit.cut, gallery.shown_parts(exhibit), outline=outline))
+            lambda: picture.png(picture.draw(exhibit.cut, parts, outline=outline, layer=layer))
         )
         return Response(drawn, media_type="image/png")
 

@@ -31,4 +31,12 @@ class ImagingSettings(RoomSettings):
     switched_on: Annotated[
         str, "Pipelines in shadow mode that this site has validated and lets speak, by name, separated by blanks."
     ] = ""
+    validations: Annotated[
+        str,
+        "For each pipeline switched on: who validated it at this site, on what and when, as `head-ct: text with a date`, separated by "
+        "semicolons. Without it the room does not start; the text stands beside every value.",
+    ] = ""
+    inference_url: Annotated[
+        str, "Base address of another Open Inference Protocol server (Ray Serve, Triton, KServe); empty: our own room."
+    ] = ""
     retry_after_s: Annotated[int, "Seconds after which somebody who waits for a measurement is told to ask again."] = 2

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
 
 from arcuate.inference import protocol
-from arcuate.inference.domain import ModelState, TensorSpec, checked_inputs
+from arcuate.inference.domain import ModelState, Tensor, checked_inputs
 from arcuate.inference.host import EngineHost, EngineSettings
+from arcuate.inference.queue import Metrics, RequestQueue
 from arcuate.inference.settings import InferenceSettings
 from arcuate.kernel.errors import ArcuateError, NotFound, Unavailable
 from arcuate.kernel.log import get_logger
@@ -37,7 +37,8 @@ async def open_room(context: RoomContext, settings: InferenceSettings | None = N
     app.add_exception_handler(ArcuateError, _told)
     _add_server_routes(app, host)
     _add_model_routes(app, host)
-    _add_infer(app, host, settings.body_limit_mib << 20)
+    queue = RequestQueue(host, Metrics(app.state.metrics))
+    _add_infer(app, host, queue, settings.body_limit_mib << 20)
 
     @contextlib.asynccontextmanager
     async def run() -> AsyncIterator[None]:
@@ -47,6 +48,7 @@ async def open_room(context: RoomContext, settings: InferenceSettings | None = N
         finally:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
+            await queue.stop()
             await host.stop()
 
     return Room("inference", ("/v2",), app, run, ready)
@@ -74,11 +76,7 @@ def _add_server_routes(app: FastAPI, host: EngineHost) -> None:
 
     @app.get("/v2", dependencies=[open_to_all])
     async def server() -> Any:
-        try:
-            number = version("arcuate")
-        except PackageNotFoundError:
-            number = "0"
-        return {"name": "arcuate", "version": number, "extensions": ["binary_tensor_data"]}
+        return protocol.server("arcuate")
 
 
 def _add_model_routes(app: FastAPI, host: EngineHost) -> None:
@@ -86,17 +84,7 @@ def _add_model_routes(app: FastAPI, host: EngineHost) -> None:
     @app.get(VERSIONED, dependencies=[open_to_all])
     async def model(name: str, model_version: str | None = None) -> Any:
         state = await _state(host, name, model_version)
-        description = state.description
-        return {
-            "name": description.name,
-            "versions": [description.version],
-            "platform": host.platform,
-            "inputs": [_tensor(spec) for spec in description.inputs],
-            "outputs": [_tensor(spec) for spec in description.outputs],
-            "parameters": {
-                key: str(description.told[key]) for key in ("task", "population", "licence") if key in description.told
-            },
-        }
+        return protocol.model(state.description, host.platform)
 
     @app.get(MODEL + "/ready", dependencies=[open_to_all])
     @app.get(VERSIONED + "/ready", dependencies=[open_to_all])
@@ -105,7 +93,7 @@ def _add_model_routes(app: FastAPI, host: EngineHost) -> None:
         return {"name": state.description.name, "ready": True}
 
 
-def _add_infer(app: FastAPI, host: EngineHost, body_limit: int) -> None:
+def _add_infer(app: FastAPI, host: EngineHost, queue: RequestQueue, body_limit: int) -> None:
     @app.post(MODEL + "/infer", dependencies=[allow()])
     @app.post(VERSIONED + "/infer", dependencies=[allow()])
     async def infer(request: Request, name: str, model_version: str | None = None) -> Response:
@@ -115,11 +103,31 @@ def _add_infer(app: FastAPI, host: EngineHost, body_limit: int) -> None:
         description = state.description
         asked = await asyncio.to_thread(protocol.parse_request, body, length, description)
         inputs = await asyncio.to_thread(checked_inputs, description, asked.inputs)
-        found = await host.infer(name, inputs, list(asked.outputs))
+        asking = queue.infer(description, inputs, list(asked.outputs), asked.priority, asked.timeout_s)
+        found = await _unless_gone(request, asking)
         answer, head = await asyncio.to_thread(protocol.answer, description, asked, found)
         if head is None:
             return Response(answer, media_type="application/json")
         return Response(answer, media_type="application/octet-stream", headers={protocol.HEAD_LENGTH: str(head)})
+
+
+async def _unless_gone(request: Request, asking: Coroutine[Any, Any, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What was asked for; a caller that hangs up takes its request out of the queue."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    answering, leaving = asyncio.create_task(asking), asyncio.create_task(gone())
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise Unavailable("The caller has gone")
+        return answering.result()
+    finally:
+        for task in (answering, leaving):
+            task.cancel()
+        await asyncio.gather(answering, leaving, return_exceptions=True)
 
 
 async def _state(host: EngineHost, name: str, model_version: str | None) -> ModelState:
@@ -132,7 +140,3 @@ async def _state(host: EngineHost, name: str, model_version: str | None) -> Mode
     if model_version not in (None, state.description.version):
         raise NotFound(f"There is no version {model_version!r} of {name}", todo=f"It is {state.description.version}.")
     return state
-
-
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}

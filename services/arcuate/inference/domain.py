@@ -41,8 +41,28 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class ModelLimits:
+    """What a model may take: the table `[limits]` of model.toml.
+
+    Attributes:
+        seconds: After which its process is stopped; 0: as the settings say.
+        memory_mib: Of one call, on top of what the process has; 0: no limit.
+        waiting: Requests that may wait for it; one more is refused.
+        batch: Rows (first axis) of requests that are computed together; above 1 only where the model declares its first
+            axes as -1. Sums may then round otherwise than alone: equal bytes are promised for 1 only.
+        priority: Of a request that states none; 1 is first.
+    """
+
+    seconds: float = 0.0
+    memory_mib: int = 0
+    waiting: int = 64
+    batch: int = 1
+    priority: int = 5
+
+
+@dataclass(frozen=True)
 class ModelDescription:
-    """What model.toml says. files: role (weights, graph) -> (file name, sha256). told: the whole file."""
+    """What model.toml says. files: role (weights, graph) -> (file in its folder, sha256). told: the whole file."""
 
     name: str
     version: str
@@ -50,6 +70,7 @@ class ModelDescription:
     outputs: tuple[TensorSpec, ...]
     files: Mapping[str, tuple[str, str]]
     told: Mapping[str, Any]
+    limits: ModelLimits = ModelLimits()
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,10 @@ class EngineHost:
             state = self.state(name)
             if not state.ready:
                 raise Unavailable(f"The model {name} is disabled: {state.reason}", retry_after_s=60)
-            head = {"op": "infer", "model": name, "outputs": outputs}
-            answer, found = await self._ask(head, inputs, self._settings.limit_s)
+            head: dict[str, Any] = {"op": "infer", "model": name, "outputs": outputs}
+            limits = state.description.limits
+            head["memory_mib"] = limits.memory_mib
+            answer, found = await self._ask(head, inputs, limits.seconds or self._settings.limit_s)
         if not answer.get("ok"):
             raise Unavailable(f"The model {name} could not answer: {answer.get('reason')}", retry_after_s=60)
         return found

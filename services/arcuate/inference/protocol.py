@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
-from arcuate.inference.domain import DATATYPES, ModelDescription, Tensor, element_count
+from arcuate.inference.domain import DATATYPES, ModelDescription, Tensor, TensorSpec, element_count
 from arcuate.kernel.errors import BadInput
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
@@ -22,11 +23,39 @@ ELEMENT_LIMIT = 200_000_000
 
 @dataclass(frozen=True)
 class InferRequest:
-    """What a caller asks. outputs: output name -> wanted in binary form."""
+    """What a caller asks. outputs: output name -> wanted in binary form. priority, timeout_s: see queue.py."""
 
     id: str | None
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, bool]
+    priority: int | None = None
+    timeout_s: float | None = None
+
+
+def server(name: str) -> dict[str, Any]:
+    """Server metadata."""
+    try:
+        number = version("arcuate")
+    except PackageNotFoundError:
+        number = "0"
+    return {"name": name, "version": number, "extensions": ["binary_tensor_data"]}
+
+
+def model(description: ModelDescription, platform: str) -> dict[str, Any]:
+    """Model metadata."""
+    told = description.told
+    return {
+        "name": description.name,
+        "versions": [description.version],
+        "platform": platform,
+        "inputs": [_metadata(spec) for spec in description.inputs],
+        "outputs": [_metadata(spec) for spec in description.outputs],
+        "parameters": {key: str(told[key]) for key in ("task", "population", "licence") if key in told},
+    }
+
+
+def _metadata(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
 
 
 def parse_request(body: bytes, head_length: str | None, description: ModelDescription) -> InferRequest:
@@ -49,7 +78,9 @@ def parse_request(body: bytes, head_length: str | None, description: ModelDescri
     rid = told.get("id")
     if rid is not None and not isinstance(rid, str):
         raise BadInput("id is no text")
-    return InferRequest(rid, inputs, _wanted(told, description))
+    parameters = _parameters(told)
+    priority, timeout = _count(parameters, "priority"), _count(parameters, "timeout")
+    return InferRequest(rid, inputs, _wanted(told, description), priority or None, timeout / 1e6 if timeout else None)
 
 
 def answer(
@@ -154,6 +185,13 @@ def _parameters(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(parameters, dict):
         raise BadInput("parameters is no object")
     return parameters
+
+
+def _count(parameters: Mapping[str, Any], key: str) -> int | None:
+    found = parameters.get(key)
+    if found is not None and (not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 1 << 63):
+        raise BadInput(f"The parameter {key} is no whole number", where=f"parameters.{key}")
+    return found
 
 
 def _from_json(entry: Mapping[str, Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:

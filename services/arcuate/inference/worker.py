@@ -7,9 +7,11 @@ It ends when stdin ends, so it never outlives the room.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -40,7 +42,8 @@ class Answering:
         try:
             if head["op"] == "load":
                 return self._load(str(head["model"])), {}
-            found = self._loaded[str(head["model"])].infer(tensors, [str(name) for name in head["outputs"]])
+            with _memory_at_most(int(head.get("memory_mib", 0))):
+                found = self._loaded[str(head["model"])].infer(tensors, [str(name) for name in head["outputs"]])
         except Exception as error:  # noqa: BLE001  the engine's own errors have no common base; the room says what failed
             return {"ok": False, "reason": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}, {}
         return {"ok": True}, found
@@ -62,6 +65,19 @@ class Answering:
         from arcuate.inference.engine_onnx import OnnxEngine
 
         return OnnxEngine(folder, description, self._threads)
+
+
+@contextlib.contextmanager
+def _memory_at_most(mib: int) -> Iterator[None]:
+    """Let a call take this much more address space than the process has now; 0: as much as there is."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    if mib:
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + (mib << 20), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _frame(pipe: BinaryIO) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
