@@ -181,13 +181,14 @@ class HouseTransport(httpx.AsyncBaseTransport):
 @contextlib.asynccontextmanager
 async def open_house(
     settings: HouseSettings, site: SiteSettings, *, rooms: Sequence[str] = ROOMS, clock: Clock | None = None,
-    room_settings: Mapping[str, RoomSettings] | None = None,
+    room_settings: Mapping[str, RoomSettings] | None = None, at_rest: Sequence[str] = (),
 ) -> AsyncIterator[House]:  # fmt: skip
     """Build and open rooms, with every door and worker; close them in reverse at exit.
 
     Args:
         rooms: Which rooms run here.
         room_settings: Settings of single rooms that differ from the environment.
+        at_rest: Rooms that are built and not run: their doors stay closed.
 
     Raises:
         BadInput: The site states no time zone.
@@ -208,7 +209,7 @@ async def open_house(
             opener = import_module(f"arcuate.{name}.app").open_room
             house.rooms[name] = await opener(context, (room_settings or {}).get(name))
             house.contexts[name] = context
-        for name in house.rooms:
+        for name in [name for name in house.rooms if name not in at_rest]:
             await stack.enter_async_context(house.rooms[name].run())
         yield house
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from pydantic_settings import BaseSettings
@@ -20,6 +21,9 @@ from arcuate.kernel.clock import Clock, SystemClock
 from arcuate.kernel.errors import BadInput, Conflict, NotFound
 from arcuate.kernel.log import configure_logging
 from arcuate.kernel.settings import RoomSettings, SettingLine, SiteSettings, describe
+
+if TYPE_CHECKING:
+    from arcuate.gateway.backfill import Counts, Standing
 
 Say = Callable[[str], None]
 
@@ -201,6 +205,33 @@ def journal_export(settings: HouseSettings, folder: Path) -> int:
     _existing(settings)
     with contextlib.closing(database_of("gateway", settings)) as database:
         return journal.export(database, folder)
+
+
+async def backfill(
+    settings: HouseSettings, paths: Sequence[Path], mapping: Path | None, source: str, watch: "Callable[[Counts], None]"
+) -> "tuple[Counts, Standing]":  # fmt: skip
+    """Read past years into the journal; a running house maps them, else this program does, with every door closed.
+
+    Raises:
+        BadInput: A path or the mapping of columns cannot be read.
+    """
+    from arcuate.gateway import columns, profile
+    from arcuate.gateway.backfill import Backfill, Working
+    from arcuate.gateway.settings import GatewaySettings
+
+    site, own = SiteSettings(), GatewaySettings()
+    table = columns.load(mapping, site.zone) if mapping is not None else None
+    async with contextlib.AsyncExitStack() as stack:
+        working, database = None, None
+        try:
+            rooms = ("access", "record", "gateway")
+            house = await stack.enter_async_context(open_house(settings, site, rooms=rooms, at_rest=("gateway",)))
+            parts = house.rooms["gateway"].app.state.parts
+            working, database = Working(parts.sorter, parts.mapper), house.contexts["gateway"].database
+        except Conflict:  # the folder is in use: the house that runs there does the work
+            database = stack.enter_context(contextlib.closing(database_of("gateway", settings)))
+        run = Backfill(database, profile.load(own.profiles_dir), SystemClock(), own.processed_bytes, working, watch)
+        return run.counts, await run.run(paths, table, source)
 
 
 def all_settings() -> Iterator[tuple[str, list[SettingLine]]]:

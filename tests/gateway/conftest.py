@@ -125,7 +125,8 @@ def _blank() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory()
 
 
-async def _prepare(data: Path, rooms: tuple[str, ...]) -> None:
+async def prepare(data: Path, rooms: tuple[str, ...]) -> None:
+    """Make a data folder of a house that has just been opened for the first time."""
     blank = Path(_blank().name) / "data"
     if not blank.exists():
         making = blank.with_name("making")
@@ -151,7 +152,7 @@ async def open_site(
     house_settings = HouseSettings(data_dir=data, database_url=url)
     rooms = ("access", "record", "gateway")
     if not url and not data.exists():
-        await _prepare(data, rooms)
+        await prepare(data, rooms)
     async with open_house(house_settings, site, rooms=rooms, clock=clock, room_settings={"gateway": settings}) as house:
         key = house.rooms["access"].app.state.access.signing_key
         who = Principal("tester", frozenset({Role.INTEGRATION, Role.ADMIN}), "tester", "Tester")

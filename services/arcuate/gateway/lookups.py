@@ -26,7 +26,7 @@ async def look_up(
     Raises:
         Unavailable: The record does not answer.
     """
-    found = await _by_identifier(fhir, {"Patient": needs.patients, **needs.others})
+    found = await by_identifier(fhir, {"Patient": needs.patients, **needs.others})
     patients = found.pop("Patient")
     people = _People(fhir, {patient["id"]: patient for patient in patients})
     await people.follow(patient["id"] for patient in patients)
@@ -69,7 +69,7 @@ async def _adopted(
     return adopted
 
 
-async def _by_identifier(fhir: FhirClient, wanted: Mapping[str, Sequence[str]]) -> dict[str, list[Json]]:
+async def by_identifier(fhir: FhirClient, wanted: Mapping[str, Sequence[str]]) -> dict[str, list[Json]]:
     """Return, by type, the resources that carry one of the identifiers; each once."""
     asked = [
         (kind, {"identifier": ",".join(map(_escaped, numbers[start : start + _AT_ONCE]))})

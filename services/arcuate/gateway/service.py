@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
 
-from arcuate.gateway import lookups, spool, store
+from arcuate.gateway import elsewhere, history, lookups, spool, store
 from arcuate.gateway.domain import State
 from arcuate.gateway.mapping import plan
 from arcuate.gateway.mapping.model import ContentFault, Mapped, Wait, WaitKind
@@ -67,17 +67,35 @@ class Gateway:
         raise Later(1.0, "others are changing the same resources")
 
     async def _apply(self, loaded: Loaded, keys: tuple[str, ...]) -> Apply:
+        past = history.of_frame(loaded.frame)
+        if past and elsewhere.is_resource(self.bytes_of(loaded)):
+            return await self._take_over(loaded, keys)
         try:
             context, use = self._context(loaded)
             needs = plan.needs(use, context)
         except ContentFault as fault:
             return self._parked(loaded, fault)
-        mapped, faults = await self._mapped(use, context, needs)
+        mapped, faults = await self._mapped(use, context, needs, past=past)
         if faults:
             # Searches are answered one by one: between two of them another may have written, so that what they say together
             # never stood. Only what stands twice is a person's to decide.
-            mapped, faults = await self._mapped(use, context, needs)
-        named = tuple(needs.others.get("ServiceRequest", ()))
+            mapped, faults = await self._mapped(use, context, needs, past=past)
+        return await self._write(loaded, keys, mapped, faults, tuple(needs.others.get("ServiceRequest", ())))
+
+    async def _take_over(self, loaded: Loaded, keys: tuple[str, ...]) -> Apply:
+        """Apply FHIR resources of the past (Bulk Data, a row of a table)."""
+        try:
+            raw = loaded.message.edited or self.bytes_of(loaded)
+            asked = elsewhere.read(raw, history.source_of(loaded.frame), self.settings.identifier_systems)
+            found = await lookups.by_identifier(self.fhir, asked.wanted)
+            mapped = elsewhere.taken_over(asked, found, self.profiles.of("", "").rank, past=True)
+        except ContentFault as fault:
+            return self._parked(loaded, fault)
+        return await self._write(loaded, keys, mapped, [], ())
+
+    async def _write(
+        self, loaded: Loaded, keys: tuple[str, ...], mapped: Mapped | None, faults: Sequence[ContentFault], named: tuple[str, ...]
+    ) -> Apply:  # fmt: skip
         if mapped is None:
             return self._parked(loaded, faults[0], named=named)
         if mapped.entries:
@@ -92,12 +110,16 @@ class Gateway:
             return self._parked(loaded, faults[0], mapped, named)
         return self._applied(loaded, mapped, keys)
 
-    async def _mapped(self, use: str, context: Context, needs: Needs) -> tuple[Mapped | None, Sequence[ContentFault]]:
+    async def _mapped(
+        self, use: str, context: Context, needs: Needs, *, past: bool
+    ) -> tuple[Mapped | None, Sequence[ContentFault]]:
         """Map a message on what stands in the record now; None is a message of which nothing can be applied."""
         try:
-            return plan.apply(use, context, await self._standing(context, needs))
+            standing = await self._standing(context, needs)
+            mapped, faults = plan.apply(use, context, standing)
         except ContentFault as fault:
             return None, [fault]
+        return history.past(mapped, standing, context.at) if past else history.alive(mapped, standing, needs), faults
 
     def _context(self, loaded: Loaded) -> tuple[Context, str]:
         raw = loaded.message.edited or self.bytes_of(loaded)
@@ -128,8 +150,9 @@ class Gateway:
         self, loaded: Loaded, fault: ContentFault, mapped: Mapped | None = None, named: Sequence[str] = ()
     ) -> Apply:
         """Note why a message waits for a person, and which orders it names: the cases of these orders show it."""
+        cause = history.CAUSE + fault.cause if history.of_frame(loaded.frame) else fault.cause
         outcome = Settled(
-            State.PARKED, fault.cause, fault.what, fault.where, fault.condition, tuple(mapped.made) if mapped else (),
+            State.PARKED, cause, fault.what, fault.where, fault.condition, tuple(mapped.made) if mapped else (),
             loaded.message.note, tuple(mapped.orders) if mapped and mapped.orders else tuple(named),
         )  # fmt: skip
         settle, message_id = self._settler(loaded, outcome), _id(loaded)

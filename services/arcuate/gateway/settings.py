@@ -60,3 +60,23 @@ class GatewaySettings(RoomSettings):
     send_backoff_s: Annotated[float, "Longest pause in seconds between tries to reach a receiver."] = 60.0
     alert_age_s: Annotated[float, "Seconds that an outgoing message may wait before one alert is raised."] = 600.0
     parallel: Annotated[int, "Messages that are mapped at the same time."] = 8
+    ehr_url: Annotated[
+        str, "Address of the EHR's FHIR R4 server, for example https://ehr.example/fhir; empty: it is not asked."
+    ] = ""
+    ehr_token_url: Annotated[
+        str, "Where the EHR gives tokens; empty: as its .well-known/smart-configuration says (then on the same host)."
+    ] = ""
+    ehr_client_id: Annotated[
+        str, "What the EHR calls us (SMART Backend Services); our public key is at /gateway/ehr/jwks. Empty: no token."
+    ] = ""
+    ehr_scopes: Annotated[str, "Scopes that are asked for at the EHR."] = "system/*.read"
+    ehr_timeout_s: Annotated[float, "Seconds to wait for an answer of the EHR."] = 20.0
+    ehr_fresh_h: Annotated[
+        float, "Hours for which the EHR's answers about a patient count as fresh when another order is placed."
+    ] = 12.0
+    ehr_before_visit_h: Annotated[float, "Hours before a visit at which the EHR is asked once more."] = 24.0
+    identifier_systems: Annotated[
+        dict[str, str],
+        "What other FHIR servers call a number space that HL7 messages name by another word, as JSON: "
+        '{"http://hospital.example/mrn":"urn:arcuate:id:patient:HOSP"}.',
+    ] = Field(default_factory=dict)

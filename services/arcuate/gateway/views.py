@@ -1,6 +1,7 @@
 """What people see of the gateway: journal, error queue, connections. Plain JSON; only the routes for one item show content."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
-from arcuate.gateway import store
+from arcuate.gateway import ehr, history, store
 from arcuate.gateway.domain import State
 from arcuate.gateway.outgoing import queue
 from arcuate.gateway.tables import Frame, Message, Outgoing, Transport, work
@@ -19,6 +20,7 @@ from arcuate.kernel.work import ParkedJob
 IN_QUEUE = (State.PARKED, State.UNMATCHED)
 _MOST = 200
 UNBUILT = "could not be built"
+REFUSED_ANSWER = "answer of the EHR refused"
 
 
 def instant(moment: datetime | None) -> str | None:
@@ -45,8 +47,8 @@ def errors(session: Session, before: int | None, limit: int, cause: str) -> Json
     if parked := sum(row.state == queue.PARKED for row in stuck):
         groups.append({"cause": "refused by a receiver", "state": "parked", "count": parked})
     given_up = [job for job in work.parked(session) if job.kind != store.MAP]
-    if given_up:
-        groups.append({"cause": UNBUILT, "state": "parked", "count": len(given_up)})
+    for name, number in Counter(map(_cause, given_up)).items():
+        groups.append({"cause": name, "state": "parked", "count": number})
     statement = (
         select(Message, Frame)
         .join(Frame, col(Frame.number) == col(Message.frame))
@@ -68,9 +70,13 @@ def job_line(job: ParkedJob) -> Json:
     """Return work on the way out that was given up: what could not be built has no message yet."""
     about = f"{job.payload.get('type', '')}/{job.payload.get('id', '')}" if "type" in job.payload else ""
     return {
-        "id": f"job-{job.id}", "receiver": "", "kind": job.kind, "state": "parked", "cause": UNBUILT, "reason": job.reason, "about": about,
+        "id": f"job-{job.id}", "receiver": "", "kind": job.kind, "state": "parked", "cause": _cause(job), "reason": job.reason, "about": about,
         "tries": 0, "created": instant(job.parked_at), "sent": None, "changed_by": "",
     }  # fmt: skip
+
+
+def _cause(job: ParkedJob) -> str:
+    return REFUSED_ANSWER if job.kind == ehr.ASK else UNBUILT
 
 
 def job_item(session: Session, number: int) -> Json:
@@ -195,7 +201,7 @@ def senders(session: Session, now_open: Mapping[str, int]) -> list[Json]:
     """Return each sender with its last message and counts; `now_open` are open connections by address."""
     newest = session.execute(
         sa.select(col(Frame.sender), func.count(), func.max(col(Frame.received)), func.max(col(Frame.number)), func.sum(col(Frame.resends)))
-        .group_by(col(Frame.sender))
+        .where(col(Frame.peer) != history.PEER).group_by(col(Frame.sender))
     ).all()  # fmt: skip
     by_state: dict[str, dict[str, int]] = {}
     for sender, state, number in session.execute(

@@ -85,6 +85,11 @@ def _connections(body: Json) -> list[Seen]:
         )
         since = datetime.fromisoformat(str(one["down_since"])) if down and one.get("down_since") else None
         found.append(Seen(f"receiver {one.get('receiver')}", "receiver", cause, since))
+    if asked := body.get("ehr"):
+        down = asked.get("state") == "does not answer"
+        cause = f"does not answer at {asked.get('address')}: {asked.get('cause')}" if down else ""
+        since = datetime.fromisoformat(str(asked["down_since"])) if down and asked.get("down_since") else None
+        found.append(Seen("EHR", "ehr", cause, since))
     return found
 
 

@@ -15,7 +15,15 @@ from arcuate.kernel.fhir.bundle import reference_id
 from arcuate.kernel.fhir.client import FhirClient
 
 _OPEN_TASK = "ready,accepted,in-progress,on-hold,requested,received"
-_CHART = ("Observation", "AllergyIntolerance", "Condition", "Device", "MedicationRequest", "MedicationStatement")
+_CHART = (
+    "Observation",
+    "AllergyIntolerance",
+    "Condition",
+    "Device",
+    "MedicationRequest",
+    "MedicationStatement",
+    "List",
+)
 _MERGE_STEPS = 8
 
 

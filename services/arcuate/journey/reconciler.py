@@ -95,12 +95,21 @@ async def _not_filed(http: httpx.AsyncClient, now: datetime, limit_s: float) -> 
     waiting = await _get(http, "gateway", f"/gateway/journal?state=waiting&limit={_ASKED}", silent)
     studies = await _get(http, "imaging", "/imaging/studies", silent)
     before = now - timedelta(seconds=limit_s)
-    found = [_message(one, one) for one in errors.get("items") or ()]
+    found = [_message(one, one) for one in errors.get("items") or () if not _is_past(one)]
     for row in waiting.get("items") or ():
         if _at(row["received"]) <= before:
-            found += [_message(row, one) for one in row.get("messages") or () if one.get("state") == "waiting"]
+            found += [_message(row, one) for one in row.get("messages") or () if _is_waiting(row, one)]
     found += [_study(one) for one in studies.get("studies") or () if _is_unfiled(one, before)]
     return sorted(found, key=lambda one: str(one["since"])), sorted(set(silent))
+
+
+def _is_past(message: Json) -> bool:
+    """Say whether a message was taken over from the past: it waits in the error queue, and nobody waits for it."""
+    return str(message.get("sender") or "").startswith("history|")
+
+
+def _is_waiting(frame: Json, message: Json) -> bool:
+    return message.get("state") == "waiting" and not _is_past(frame)
 
 
 def _message(frame: Json, message: Json) -> Json:

@@ -11,7 +11,7 @@ from arcuate.journey.domain import End, Facts
 from arcuate.journey.facts import gather
 from arcuate.journey.room import Journey
 from arcuate.journey.tables import CaseRow
-from arcuate.kernel.codes import SYSTEM_DICOM_UID, accession_of
+from arcuate.kernel.codes import SYSTEM_DICOM_UID, accession_of, is_history
 from arcuate.kernel.errors import BadInput, Conflict, Json, NotFound, Unavailable
 from arcuate.kernel.fhir.bundle import reference_id
 from arcuate.kernel.fhir.feed import Change
@@ -19,11 +19,11 @@ from arcuate.kernel.work import Apply, Job, Later
 
 FEED_TYPES = (
     "Appointment", "AllergyIntolerance", "Communication", "Condition", "Device", "DiagnosticReport", "ImagingStudy",
-    "MedicationRequest", "MedicationStatement", "Observation", "Patient", "Procedure", "ServiceRequest", "Task",
+    "List", "MedicationRequest", "MedicationStatement", "Observation", "Patient", "Procedure", "ServiceRequest", "Task",
 )  # fmt: skip
 FEED = "feed"
 _OF_PATIENT = frozenset(
-    {"AllergyIntolerance", "Condition", "Device", "MedicationRequest", "MedicationStatement", "Observation"}
+    {"AllergyIntolerance", "Condition", "Device", "List", "MedicationRequest", "MedicationStatement", "Observation"}
 )
 _ROUNDS = 16
 _RECORD_AWAY_S = 5.0
@@ -36,7 +36,7 @@ async def take_change(journey: Journey, change: Change, *, in_turn: bool = False
         Conflict: `in_turn`, and another replica follows the feed by now; nothing was written.
     """
     resource, now = change.resource, journey.clock.now()
-    if resource is None:
+    if resource is None or is_history(resource):  # the past is read by a case, and begins none
         return
     own = f"{change.type}/{change.id}"
 

@@ -25,6 +25,12 @@ CS_TASK = "urn:arcuate:cs:task"
 CS_ASK = "urn:arcuate:cs:ask"
 CS_DELIVERY = "urn:arcuate:cs:delivery"
 CS_REFUSAL = "urn:arcuate:cs:refusal"
+CS_HISTORY = "urn:arcuate:cs:history"
+CS_KNOWN = "urn:arcuate:cs:known"
+"""How a question about a patient was answered (List.entry.flag): `answered`, `silent`, `refused`, `no-such-patient`."""
+
+EXT_CHANGED = "urn:arcuate:ext:changed"
+"""When the system that something of the past was taken over from had last changed it (valueInstant): `meta.lastUpdated` says when we did."""
 
 CS_V2_0203 = "http://terminology.hl7.org/CodeSystem/v2-0203"
 CS_DICOM = "http://dicom.nema.org/resources/ontology/DCM"
@@ -150,3 +156,12 @@ def accession_of(resource: Json) -> Accession | None:
     """Return the accession number that a resource carries, or None."""
     value = identifier_value(resource, SYSTEM_ACCESSION)
     return Accession(value) if value else None
+
+
+HISTORY_TAG: Json = {"system": CS_HISTORY, "code": "backfill", "display": "Taken over from before the start"}
+
+
+def is_history(resource: Json | None) -> bool:
+    """Say whether a resource was taken over from the past: it is read and learned from, and moves nothing."""
+    tags = ((resource or {}).get("meta") or {}).get("tag") or []
+    return any(isinstance(one, dict) and one.get("system") == CS_HISTORY for one in tags)

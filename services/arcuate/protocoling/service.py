@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from arcuate.kernel.clock import Clock
-from arcuate.kernel.codes import CS_EXAM, IMAGING_CATEGORY
+from arcuate.kernel.codes import CS_EXAM, CS_KNOWN, IMAGING_CATEGORY
 from arcuate.kernel.db import Database
 from arcuate.kernel.errors import BadInput, PreconditionFailed, StorageFault
 from arcuate.kernel.fhir.bundle import collection, require_bundle, resources
@@ -89,7 +89,7 @@ async def check(room: Protocoling, bundle: Json) -> Json:
     now = room.clock.now()
     chart = _whole_chart(order, given, now)
     decision, milliseconds = await _examined(room, chart, room.settings.check_within_s)
-    incomplete = could_not_run(decision)
+    incomplete = could_not_run(decision, _unanswered(given).values())
     answered = detected_issues(decision, order, now, incomplete)
     if decision.suggestion is not None and order.get("code"):
         answered.append(with_protocol(order, decision.suggestion))
@@ -104,15 +104,37 @@ def _whole_chart(order: Json, given: list[Json], now: datetime) -> Chart:
         if resource is not order:
             by_kind.setdefault(string(resource.get("resourceType")), []).append(resource)
 
+    unanswered = _unanswered(given)
+
     def found(*kinds: str) -> tuple[Json, ...]:
         return tuple(r for kind in kinds for r in by_kind.get(kind, ()))
 
+    def known(*kinds: str) -> tuple[Json, ...] | None:
+        """What nobody could look up is not known, unless something of it is on file all the same."""
+        return found(*kinds) or (None if unanswered.keys() & set(kinds) else ())
+
     return Chart(
         order=order, now=now, patient=next(iter(_own_patient(order, by_kind.get("Patient", []))), None), encounters=found("Encounter"),
-        observations=found("Observation"), conditions=found("Condition"), devices=found("Device"), allergies=found("AllergyIntolerance"),
-        medications=found("MedicationStatement", "MedicationRequest"), orders=found("ServiceRequest"), studies=found("ImagingStudy"),
+        observations=known("Observation"), conditions=known("Condition"), devices=known("Device"), allergies=known("AllergyIntolerance"),
+        medications=known("MedicationStatement", "MedicationRequest"), orders=found("ServiceRequest"), studies=found("ImagingStudy"),
         reports=found("DiagnosticReport"), appointments=found("Appointment"),
     )  # fmt: skip
+
+
+def _unanswered(given: list[Json]) -> dict[str, str]:
+    """Return what the EHR was asked for and did not answer, by type, in words (List.entry.flag)."""
+    entries = [entry for one in given if one.get("resourceType") == "List" for entry in objects(one.get("entry"))]
+    found: dict[str, str] = {}
+    for entry in entries:
+        flags = [
+            string(one.get("code"))
+            for one in objects((entry.get("flag") or {}).get("coding"))
+            if one.get("system") == CS_KNOWN
+        ]
+        item = entry.get("item") or {}
+        if flags and flags[0] != "answered":
+            found[string(item.get("type"))] = string(item.get("display"))
+    return found
 
 
 def _own_patient(order: Json, patients: list[Json]) -> list[Json]:

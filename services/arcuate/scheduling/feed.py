@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from arcuate.kernel.clock import Clock
-from arcuate.kernel.codes import Json
+from arcuate.kernel.codes import Json, is_history
 from arcuate.kernel.db import Database
 from arcuate.kernel.errors import BadInput
 from arcuate.kernel.fhir.bundle import reference_id
@@ -37,7 +37,7 @@ class Feed:
     async def take(self, change: Change) -> None:
         """Take one change; what cannot be read is noted and passed over, so that it holds up nothing."""
         resource = change.resource
-        if resource is None:
+        if resource is None or is_history(resource):  # the past is no part of the live line
             return
         try:
             if change.type == "Appointment" and resource.get("start"):

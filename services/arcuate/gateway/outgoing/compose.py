@@ -38,10 +38,10 @@ def types(receivers: Sequence[Receiver]) -> tuple[str, ...]:
 
 def wanted(change: Change) -> bool:
     """Say whether a change may mean a message: a report that is a draft of ours or signed, something asked of the RIS, or a
-    booking, an order or an exam (which are read only where a receiver asks for them).
+    booking, an order or an exam (which are read only where a receiver asks for them). What was taken over from the past is told to nobody.
     """
     resource = change.resource
-    if resource is None:
+    if resource is None or codes.is_history(resource):
         return False
     if change.type in ("Appointment", "ServiceRequest", "Procedure"):
         return True
