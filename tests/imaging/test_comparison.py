@@ -63,7 +63,7 @@ def test_a_change_is_told_for_each_side_with_its_date_and_its_limit() -> None:
 
 
 def on(scanner: str, made: list[Json]) -> list[Json]:
-    return [o | {"extension": [{"url": comparison.EXT_SCANNER, "valueString": scanner}]} for o in made]
+    return [o | {"extension": [{"url": resources.EXT_SCANNER, "valueString": scanner}]} for o in made]
 
 
 @pytest.mark.parametrize(("then", "now", "limit"), [("A, 1", "A, 1", 14.55), ("A, 1", "A, 2", 29.25), ("", "", 29.25)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from arcuate.imaging import comparison, resources, store
+from arcuate.imaging import comparison, resources, shadow, standing, store, worklist
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.domain import Refusal, RefusalCode, refusal_from_json
 from arcuate.imaging.pipelines import Pipeline, asked_by, pipelines
@@ -74,7 +74,14 @@ async def _asked(
 ) -> MeasurementRow:
     """Return the measurement of these images by a pipeline, asked for where it is new."""
     key, study_id, now = measurement_key(uid, used, imaging.models_dir, pipeline), row.id, imaging.clock.now()
-    done = await imaging.database.write(lambda s: store.ask_measurement(s, key, study_id, pipeline.name, now))
+
+    def ask(session: Session) -> MeasurementRow:
+        asked = store.ask_measurement(session, key, study_id, pipeline.name, now)
+        if asked.finished is None and imaging.speaks(pipeline):
+            worklist.schedule(session, asked, session.get_one(StudyRow, study_id), pipeline, now)
+        return asked
+
+    done = await imaging.database.write(ask)
     if done.finished is None and imaging.speaks(pipeline):
         await _check_not_parked(imaging, key)
     return done
@@ -142,12 +149,14 @@ async def _present(
         said = Said.of(json.loads(row.said))
         started = resources.when(said.date, said.time, imaging.site.zone)
         volumes = resources.observations(json.loads(done.summary or "{}"), study, order, row.id, done.finished, started)
-        made = comparison.in_context(volumes, await _earlier(imaging, study))
+        recorded = await _earlier(imaging, study)
+        told = shadow.spoken(comparison.in_context(volumes, recorded), pipeline, imaging.settings)
+        made = standing.as_judged(told, recorded)
     study_id = row.id
     earlier = await imaging.database.read(lambda s: store.measurements(s, study_id, pipeline.name))
-    standing = {key for old in earlier for key in _keys(old)} - _keys(done)
+    left = {key for old in earlier for key in _keys(old)} - _keys(done)
     at = done.finished
-    return made + [resources.withdrawn(key, study, order, row.id, at, pipeline) for key in sorted(standing)]
+    return made + [resources.withdrawn(key, study, order, row.id, at, pipeline) for key in sorted(left)]
 
 
 async def _earlier(imaging: Imaging, study: Json) -> list[Json]:

@@ -21,7 +21,8 @@ async def measure(pipeline: Pipeline, scans: Mapping[str, Scan], infer: Infer, m
     model = Model(used[-1].name, used[-1].version, used[-1].digest, tuple(used[:-1]))
     measured = tuple(Measured(v.code, _side(v.code, v.side), v.ml) for v in found.volumes if v.ml > 0)
     empty = {v.code: "No voxel of it was found." for v in found.volumes if v.ml <= 0}
-    return Finding(found.labels, measured, {**empty, **found.not_measured}, found.quality.warnings, model)
+    absent = {**empty, **found.not_measured}
+    return Finding(found.labels, measured, absent, found.quality.warnings, model, found.uncertainty)
 
 
 def _side(code: str, side: str) -> Laterality | None:

@@ -10,12 +10,12 @@ from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 
+from arcuate.imaging.resources import EXT_SCANNER
 from arcuate.imaging.structures import SIDE_CODES
 from arcuate.kernel.codes import CS_SNOMED, CS_STRUCTURE, Json, Laterality, Ucum, coding, quantity
 
 CS_COMPARISON = "urn:arcuate:cs:comparison"
 EXT_SINCE = "urn:arcuate:ext:since"
-EXT_SCANNER = "urn:arcuate:ext:scanner"
 WITHIN, BEYOND = "within measurement error", "beyond measurement error"
 _STANDING = frozenset({"preliminary", "final"})  # a value that a person corrected is not the model's any more
 

@@ -20,6 +20,7 @@ from arcuate.imaging.derived import Measured, Model
 from arcuate.imaging.domain import Instance, Unreadable
 from arcuate.imaging.series import Choice
 from arcuate.imaging.structures import ConceptCode
+from arcuate.imaging.uncertainty import Uncertainty
 from arcuate.kernel.errors import NotFound
 
 Infer = Callable[[str, Mapping[str, NDArray[Any]]], Awaitable[Mapping[str, NDArray[Any]]]]
@@ -85,6 +86,7 @@ class Finding:
         absent: Structure code to the reason why it has no value.
         warnings: What makes the values less sure, in words.
         model: The model that measured, with those that helped.
+        uncertainty: How undecided the network was, where the method keeps its probabilities.
     """
 
     labels: NDArray[np.uint8]
@@ -92,6 +94,7 @@ class Finding:
     absent: Mapping[str, str]
     warnings: tuple[str, ...]
     model: Model
+    uncertainty: Uncertainty | None = None
 
 
 class Method(Protocol):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from arcuate.imaging import derived, gallery, nifti, picture, structures
+from arcuate.imaging import derived, gallery, nifti, picture, structures, viewing
 from arcuate.imaging.derived import RESEARCH_USE, Measured, Model
 from arcuate.imaging.domain import Instance, NotMeasurable, Refusal, Unreadable
 from arcuate.imaging.methods import METHODS
@@ -160,13 +160,16 @@ def derive(measurement: Measurement, at: datetime) -> Derived:
         seg = build_seg(grid, labels, finding.model, at, pipeline)
         seg_file = derived.encode(seg) if seg is not None else None
         sr_file = derived.encode(build_sr(grid, seg, finding.measured, finding.model, at, pipeline))
-    scan = picture.upright(measurement.volume.data, labels, measurement.volume.affine)
-    exhibits = gallery.make(scan, [m.structure for m in measurement.finding.measured])
+    volume, codes = measurement.volume, [m.structure for m in measurement.finding.measured]
+    doubt = measurement.finding.uncertainty.entropy if measurement.finding.uncertainty else None
+    scan = picture.upright(volume.data, labels, volume.affine, doubt)
+    exhibits = gallery.make(scan, codes)
+    volumes = viewing.made(volume.data, labels, volume.affine, scan.window, codes, doubt)
     return Derived(
         seg_file,
         sr_file,
         picture.qc_picture(scan, present_parts(labels), _captions(measurement)),
-        gallery.pack(exhibits),
+        viewing.packed(gallery.pack(exhibits), volumes),
     )
 
 
@@ -245,10 +248,29 @@ def summary(measurement: Measurement, dropped: Sequence[str] = ()) -> dict[str, 
             for m, p in told
             if p.unit != Ucum.MILLILITRE
         ],
+        "ranges": _ranges(finding),
         "not_measured": dict(finding.absent),
         "warnings": list(measurement.warnings),
         "left_out_of_objects": list(dropped),
     }
+
+
+def _ranges(finding: Finding) -> dict[str, list[float]]:
+    """Return of each measured part the mL of which the network is at least 90 % and at least 10 % sure."""
+    stated = finding.uncertainty.ranges if finding.uncertainty else {}
+    sides = {None: "", Laterality.BILATERAL: "", Laterality.LEFT: "left", Laterality.RIGHT: "right"}
+    return {
+        structures.part(m.structure, m.side).key: list(stated[m.structure, sides[m.side]])
+        for m in finding.measured
+        if (m.structure, sides[m.side]) in stated
+    }
+
+
+def _scanner(choice: Choice) -> str:
+    """Return maker, model and station of the scanner as the images state them; empty where they do not state all three."""
+    first = choice.grid.slices[0].instance
+    told = [first.text(k).strip() for k in ("Manufacturer", "ManufacturerModelName", "StationName")]
+    return ", ".join(told) if all(told) else ""
 
 
 def _series(choice: Choice) -> dict[str, Any]:
@@ -257,6 +279,7 @@ def _series(choice: Choice) -> dict[str, Any]:
         "number": choice.facts.number,
         "description": choice.facts.description,
         "reason": choice.reason,
+        "scanner": _scanner(choice),
         "slices": choice.grid.shape[2],
         "spacing_mm": [round(s, 4) for s in choice.grid.spacing],
         "not_chosen": [{"series": p.facts.title, "reason": str(p.refusal)} for p in choice.passed],

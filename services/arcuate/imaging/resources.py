@@ -31,6 +31,8 @@ from arcuate.kernel.codes import (
     study_uid_identifier,
 )
 
+CS_UNCERTAINTY = "urn:arcuate:cs:uncertainty"
+EXT_SCANNER = "urn:arcuate:ext:scanner"
 _GENDER = {"M": "male", "F": "female", "O": "other"}
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 
@@ -236,9 +238,25 @@ def _observation(
         "device": {"reference": "#model", "display": f"{model['name']} {model['version']}"},
         "note": [{"text": summary["research_use"]}, *({"text": warning} for warning in summary["warnings"])],
     }
+    if stated := (summary.get("ranges") or {}).get(part.key):
+        made["component"] = _range(stated, part.unit)
     if series := summary.get("series"):
         made["note"].append({"text": f"Measured on {series['reason']}."})
+        if series.get("scanner"):
+            made["extension"] = [{"url": EXT_SCANNER, "valueString": series["scanner"]}]
     return made | ({"effectiveDateTime": started} if started else {})
+
+
+def _range(stated: Sequence[float], unit: str) -> list[Json]:
+    """Return as components how much of the value the network is sure of, by its own probabilities."""
+    told = (("sure", "at least 90 % sure"), ("possible", "at least 10 % sure"))
+    return [
+        {
+            "code": {"coding": [coding(CS_UNCERTAINTY, code, words)], "text": f"What the network is {words} of"},
+            "valueQuantity": quantity(Decimal(str(value)), unit),
+        }
+        for (code, words), value in zip(told, stated, strict=True)
+    ]
 
 
 def _code(part: Part) -> Json:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from arcuate.imaging import sampling
+from arcuate.imaging import sampling, uncertainty
 from arcuate.imaging.domain import RefusalCode, refuse
 from arcuate.imaging.pipelines import Infer, Volume, named
 from arcuate.imaging.sampling import Floats, Frame
+from arcuate.imaging.uncertainty import Uncertainty
 
 COARSE_SPACING_MM = 3.5
 REFUSED_SPACING_MM = 8.0
@@ -68,7 +69,7 @@ class Quality:
 class Segmentation:
     """labels (i, j, k) uint8 on the volume's own grid, FreeSurfer numbers; volumes by structure and side.
 
-    not_measured: structure code -> why it has no volume here.
+    not_measured: structure code -> why it has no volume here. uncertainty: on the same grid as the labels.
     """
 
     labels: NDArray[np.uint8]
@@ -76,6 +77,7 @@ class Segmentation:
     not_measured: Mapping[str, str]
     quality: Quality
     models: tuple[ModelUsed, ...]
+    uncertainty: Uncertainty
 
     def ml(self, code: str, side: str = "") -> float | None:
         """The volume of a structure, or None where it was not measured."""
@@ -106,8 +108,9 @@ async def segment(volume: Volume, infer: Infer, models_dir: Path) -> Segmentatio
     check(volume)
     frame = await asyncio.to_thread(sampling.working_frame, volume.affine)
     brain = await find_brain(volume, frame, infer, finder)
-    labels, origin = await _label(volume, frame, brain, infer, segmenter)
-    return await asyncio.to_thread(_measure, volume, frame, labels, origin, brain, rules, (finder.used, segmenter.used))
+    labels, origin, doubt = await _label(volume, frame, brain, infer, segmenter)
+    used = (finder.used, segmenter.used)
+    return await asyncio.to_thread(_measure, volume, frame, labels, origin, brain, rules, used, doubt)
 
 
 def check(volume: Volume, wanted: str = "3D T1-weighted series with voxels near 1 mm") -> None:
@@ -235,8 +238,8 @@ def checked(answer: Mapping[str, NDArray[Any]], model: Network) -> NDArray[np.ui
 
 async def _label(
     volume: Volume, frame: Frame, brain: Brain, infer: Infer, model: Network
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Labels at 1 mm (x, y, z), FreeSurfer numbers, and the work coordinate of voxel 0."""
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], Uncertainty]:
+    """Labels at 1 mm (x, y, z), FreeSurfer numbers, the work coordinate of voxel 0, and the doubt on the labels' grid."""
     factor = round(model.voxel_mm)  # 2 or 4: the network's voxel in steps of 1 mm
     shape = tuple(factor * n for n in model.shape)
     origin = sampling.aligned(frame, brain.centre - (np.array(shape) - 1) / 2)
@@ -253,15 +256,34 @@ async def _label(
     mirrored = np.ascontiguousarray(image[::-1])
     other = checked(await infer(model.used.name, {"image": mirrored[None, None]}), model)[0]
 
-    def joined() -> NDArray[np.uint8]:
-        labels = sampling.raised(
-            lambda k: plain[k].astype(np.uint16) + other[model.swapped[k], ::-1], model.classes, model.shape
-        )
+    def class_at(k: int) -> NDArray[np.uint16]:
+        both: NDArray[np.uint16] = plain[k].astype(np.uint16) + other[model.swapped[k], ::-1]
+        return both
+
+    def joined() -> tuple[NDArray[np.uint8], Uncertainty]:
+        labels = sampling.raised(class_at, model.classes, model.shape)
         for axis in range(3):
             labels = labels.repeat(factor // 2, axis)
-        return labels
+        entropy = uncertainty.entropy(class_at, len(model.classes), 2 * 255)
+        for axis in range(3):
+            entropy = entropy.repeat(factor, axis)
+        groups = _groups([int(label) for label in model.classes])
+        return labels, Uncertainty(entropy, uncertainty.ranges(class_at, 2 * 255, model.voxel_mm**3 / 1000, groups))
 
-    return await asyncio.to_thread(joined), origin
+    labels, doubt = await asyncio.to_thread(joined)
+    return labels, origin, doubt
+
+
+def _groups(classes: list[int]) -> Iterator[tuple[tuple[str, str], list[int]]]:
+    """Yield structure and side with the network's classes that make it up."""
+    for row in _structures():
+        if row["code"] == "intracranial":
+            yield (row["code"], ""), [k for k, label in enumerate(classes) if label]
+            continue
+        sides = {side: row[side] for side in ("left", "right") if side in row}
+        whole = [n for numbers in sides.values() for n in numbers] + list(row.get("middle", []))
+        for side, numbers in (*sides.items(), ("", whole)):
+            yield (row["code"], side), [k for k, label in enumerate(classes) if label in numbers]
 
 
 # ---- volumes and their judgement ----------------------------------------------------------------------------------------
@@ -275,6 +297,7 @@ def _measure(
     brain: Brain,
     rules: Mapping[str, Any],
     used: tuple[ModelUsed, ...],
+    doubt: Uncertainty,
 ) -> Segmentation:
     labels = _one_piece(labels)
     inside = sampling.inside(volume.data.shape, frame, origin, labels.shape)
@@ -287,8 +310,10 @@ def _measure(
     labels[np.isin(labels, numbers)] = 0
     touches = _touches(labels, inside)
     quality = Quality(brain_ml, touches, brain.stripped, _warnings(volume, brain, touches))
+    extent = volume.data.shape
+    shown = Uncertainty(sampling.native(extent, frame, doubt.entropy, origin), doubt.ranges)
     return Segmentation(
-        sampling.native(volume.data.shape, frame, labels, origin), volumes, absent | doubtful, quality, used
+        sampling.native(extent, frame, labels, origin), volumes, absent | doubtful, quality, used, shown
     )
 
 

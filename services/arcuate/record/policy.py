@@ -16,6 +16,7 @@ AUDITORS = (Role.QUALITY, Role.ADMIN)
 PEOPLE_WRITE: Mapping[str, tuple[Role, ...]] = {
     "Task": (Role.SCHEDULER, Role.TECHNOLOGIST, Role.RADIOLOGIST, Role.LEAD),
     "Appointment": (Role.SCHEDULER, Role.LEAD),
+    "Observation": (Role.RADIOLOGIST,),  # a reader accepts, corrects or rejects a measured value
 }
 
 
