@@ -233,8 +233,21 @@ def quantify(
 
 
 @app.command()
+def lesions(
+    flair: Annotated[Path, typer.Argument(help="A folder with one DICOM study, or a FLAIR as NIfTI file.")],
+    before: Annotated[Path | None, typer.Option(help="An earlier study or FLAIR of the same person.")] = None,
+    t1: Annotated[Path | None, typer.Option(help="The T1 of the same head, where FLAIR is a NIfTI file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results (default: beside the input).")] = None,
+) -> None:
+    """Find white-matter lesions on a FLAIR; with --before also what is new, enlarged or resolved (research use)."""
+    from arcuate.measuring import lesions_path
+
+    asyncio.run(lesions_path(flair, before, t1, out, console))
+
+
+@app.command()
 def train(
-    name: Annotated[str, typer.Argument(help="Which model: attendance, waiting, brain-t1.")],
+    name: Annotated[str, typer.Argument(help="Which model: attendance, waiting, brain-t1, head-ct, wm-lesions.")],
     source: Annotated[
         Path | None,
         typer.Option("--from", help="Folder of label maps, or of a history (FHIR NDJSON)."),
@@ -252,7 +265,7 @@ def train(
 
 @app.command()
 def evaluate(
-    name: Annotated[str, typer.Argument(help="Which model: attendance, waiting, brain-t1.")],
+    name: Annotated[str, typer.Argument(help="Which model: attendance, waiting, brain-t1, head-ct, wm-lesions.")],
     source: Annotated[Path | None, typer.Option("--from", help="Test data.")] = None,
     seed: Annotated[int, typer.Option(help="Seed.")] = 7,
 ) -> None:

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Callable
 from importlib import import_module, util
 from pathlib import Path
+from types import ModuleType
 
 from arcuate.house import HouseSettings
 from arcuate.kernel.errors import BadInput, Unavailable
@@ -15,6 +16,8 @@ Say = Callable[[str], None]
 
 TABULAR = ("attendance", "waiting")
 NETWORKS = ("brain-finder", "brain-t1")
+LESIONS = "wm-lesions"
+HEAD_CT = "head-ct"  # rules and an atlas: no network
 _MONTHS = 18
 
 
@@ -36,6 +39,13 @@ def train_model(name: str, source: Path | None, minutes: float, seed: int, say: 
             here = SiteSettings()
             site = {} if source is None else {"site": here.site_name, "synthetic": here.synthetic, "zone": here.zone}
             say(str(trainer.train(history, models / name, seed, **site)))
+    elif name == HEAD_CT:
+        _head_ct().train(models, _labelmaps(name, source), say)
+    elif name == LESIONS:
+        _need_torch()
+        from arcuate.inference.training.lesion_training import train_lesions
+
+        say(f"{name} stands in {train_lesions(models, _labelmaps(name, source), Path('.cache'), minutes, say)}")
     elif name in NETWORKS:
         _need_torch()
         if source is None:
@@ -44,7 +54,9 @@ def train_model(name: str, source: Path | None, minutes: float, seed: int, say: 
 
         say(f"{name} stands in {train_network(name, models, source, Path('.cache'), minutes, say)}")
     else:
-        raise BadInput(f"There is no model {name!r}", todo=f"Models are: {', '.join(TABULAR + NETWORKS)}.")
+        raise BadInput(
+            f"There is no model {name!r}", todo=f"Models are: {', '.join((*TABULAR, *NETWORKS, LESIONS, HEAD_CT))}."
+        )
 
 
 def evaluate_model(name: str, source: Path | None, seed: int, say: Say) -> None:
@@ -55,12 +67,20 @@ def evaluate_model(name: str, source: Path | None, seed: int, say: Say) -> None:
             # Another seed than the training's: people and days that the model has not seen.
             history = source or _synthetic_history(Path(folder), seed + 1, say)
             say(str(import_module(f"arcuate.scheduling.{name}_training").evaluate(models / name, history, seed)))
+    elif name == HEAD_CT:
+        _head_ct().evaluate(models, _labelmaps(name, source), seed, Path(".cache"), say)
+    elif name == LESIONS:
+        if source is None:
+            raise BadInput(f"{name} is measured on scans with drawn lesions", todo="Name their folder with --from.")
+        asyncio.run(_evaluate_lesions(source, models, say))
     elif name == "brain-t1":
         if source is None:
             raise BadInput("brain-t1 is measured on labelled scans", todo="Name their folder with --from.")
         asyncio.run(_evaluate_network(source, models, say))
     else:
-        raise BadInput(f"There is no evaluation for {name!r}", todo=f"Known: {', '.join(TABULAR)}, brain-t1.")
+        raise BadInput(
+            f"There is no evaluation for {name!r}", todo=f"Known: {', '.join(TABULAR)}, brain-t1, wm-lesions, head-ct."
+        )
 
 
 async def _evaluate_network(source: Path, models: Path, say: Say) -> None:
@@ -75,6 +95,27 @@ async def _evaluate_network(source: Path, models: Path, say: Say) -> None:
     evaluation.write_card(
         models / "brain-t1" / "card.md", scores, str(version), f"arcuate evaluate brain-t1 --from {source.name}"
     )
+
+
+async def _evaluate_lesions(source: Path, models: Path, say: Say) -> None:
+    from arcuate.imaging import evaluation, lesion_evaluation
+    from arcuate.measuring import networks
+
+    async with networks() as infer:
+        scores = await lesion_evaluation.evaluate(source, infer, models, say)
+    version = str(tomllib.loads((models / LESIONS / "model.toml").read_text(encoding="utf-8"))["version"])
+    told = f"`arcuate evaluate {LESIONS} --from {source.name}` (ONNX Runtime engine, whole pipeline)"
+    evaluation.put_table(models / LESIONS / "card.md", lesion_evaluation.table(scores), version, told)
+
+
+def _head_ct() -> ModuleType:
+    return import_module("arcuate.head_ct")
+
+
+def _labelmaps(name: str, source: Path | None) -> Path:
+    if source is None:
+        raise BadInput(f"{name} is made and measured from label maps", todo="Name their folder with --from.")
+    return source
 
 
 def _synthetic_history(folder: Path, seed: int, say: Say) -> Path:

@@ -19,8 +19,7 @@ from arcuate.imaging.geometry import Grid
 from arcuate.imaging.pipelines import Pipeline
 from arcuate.imaging.structures import SIDE_CODES, Part
 
-# DICOM CID 7150 Segmentation Property Category; CID 7162 Image Processing Algorithm Family
-ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
+# DICOM CID 7162 Image Processing Algorithm Family
 NETWORK = Code("123109", "DCM", "Artificial Intelligence")
 _PER_FRAME = Tag("PerFrameFunctionalGroupsSequence")
 
@@ -135,7 +134,7 @@ def _describe(number: int, part: Part, model: Model, series_uid: str) -> Segment
     made = SegmentDescription(
         segment_number=number,
         segment_label=part.title,
-        segmented_property_category=ANATOMY,
+        segmented_property_category=Code(part.category.value, part.category.scheme, part.category.meaning),
         segmented_property_type=Code(part.segment.value, part.segment.scheme, part.segment.meaning),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(

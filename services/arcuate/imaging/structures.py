@@ -10,7 +10,8 @@ from typing import Any
 from arcuate.kernel.codes import CS_DICOM, CS_SNOMED, Laterality, Ucum
 from arcuate.kernel.errors import Defect
 
-SYSTEMS = {"SCT": CS_SNOMED, "DCM": CS_DICOM}
+# 99ARCUATE: our own codes, where no standard has one (PS3.16 8.2: private designators begin with 99).
+SYSTEMS = {"SCT": CS_SNOMED, "DCM": CS_DICOM, "99ARCUATE": "urn:arcuate:cs:measure"}
 # DICOM CID 244 Laterality, SNOMED CT
 SIDE_CODES = {
     Laterality.LEFT: ("7771000", "Left"),
@@ -34,6 +35,7 @@ class ConceptCode:
 
 
 VOLUME = ConceptCode("SCT", "118565006", "Volume")
+ANATOMY = ConceptCode("SCT", "91723000", "Anatomical Structure")  # CID 7150 Segmentation Property Category
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Part:
         side: None for structures in the middle; bilateral for both sides of a paired one together.
         labels: FreeSurfer numbers of its voxels; empty where it is no set of voxels.
         volume: The code of the anatomy in SR. measures: what of it is measured; unit: in which UCUM unit.
+        category: What kind of thing its segment is (CID 7150).
     """
 
     structure: str
@@ -57,6 +60,7 @@ class Part:
     plane: str
     measures: ConceptCode
     unit: str
+    category: ConceptCode = ANATOMY
 
     @property
     def title(self) -> str:
@@ -97,9 +101,12 @@ def _parts(entry: dict[str, Any]) -> Iterator[Part]:
     own, colour, plane = entry.get("own_segment", True), tuple(entry["colour"]), entry.get("plane", "coronal")
     measures = ConceptCode(**entry["measures"]) if "measures" in entry else VOLUME
     unit = entry.get("unit", Ucum.MILLILITRE)
+    category = ConceptCode(**entry["category"]) if "category" in entry else ANATOMY
 
     def made(side: Laterality | None, labels: tuple[int, ...], own: bool) -> Part:
-        return Part(entry["code"], side, entry["name"], labels, volume, segment, colour, own, plane, measures, unit)
+        return Part(
+            entry["code"], side, entry["name"], labels, volume, segment, colour, own, plane, measures, unit, category
+        )
 
     if "left" not in entry:
         yield made(None, tuple(entry["middle"]), own)

@@ -72,4 +72,28 @@ class MeasurementRow(Base, table=True):
     picture: str | None = None
 
 
+class ShadowOutcomeRow(Base, table=True):
+    """What a person found where a pipeline had read in shadow mode (`shadow.Outcome` as JSON); never changed, only added to."""
+
+    __tablename__ = "shadow_outcome"
+    id: int | None = Field(default=None, primary_key=True)
+    key: str = Field(foreign_key="measurement.key", index=True)
+    outcome: str
+    by: str
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class WorkitemRow(Base, table=True):
+    """One Unified Procedure Step of the worklist; `dataset` is its attributes (DICOM JSON) without state and transaction UID."""
+
+    __tablename__ = "workitem"
+    uid: str = Field(primary_key=True)
+    state: str = Field(index=True)
+    transaction_uid: str | None = None
+    cancel_requested: bool = False
+    dataset: str
+    created: datetime = Field(sa_type=UtcDateTime, index=True)
+    changed: datetime = Field(sa_type=UtcDateTime)
+
+
 work = WorkTable(Base.metadata)

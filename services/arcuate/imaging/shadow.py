@@ -1,0 +1,174 @@
+"""Pipelines in shadow mode: what they would have said is kept, beside what a person says later; how a site switches one on.
+
+In shadow nothing leaves this room but the list below, which quality reads. Switched on, a value may ask that a case be read sooner.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel import Session, col, select
+
+from arcuate.imaging.context import Imaging
+from arcuate.imaging.pipelines import SHADOW, Pipeline, pipelines
+from arcuate.imaging.settings import ImagingSettings
+from arcuate.imaging.tables import MeasurementRow, ShadowOutcomeRow, StudyRow
+from arcuate.kernel.auth import Role
+from arcuate.kernel.codes import CS_STRUCTURE, Json, coding
+from arcuate.kernel.errors import BadInput, NotFound
+from arcuate.kernel.web import allow, principal_of
+
+READ_SOONER = "read-sooner"
+CS_URGENCY = "urn:arcuate:cs:urgency"
+_DAY = re.compile(r"\b20\d\d-\d\d-\d\d\b")
+_LEAST_WORDS = 4
+
+
+class Outcome(BaseModel):
+    """What a person found where a pipeline had read in shadow: from the signed report, or by looking."""
+
+    model_config = ConfigDict(extra="forbid", str_max_length=500)
+
+    structure: str
+    present: bool | None = Field(None, description="Whether there was such a finding; None where nobody could tell.")
+    value: float | None = Field(None, ge=0, description="The person's own value, in the structure's unit.")
+    source: str = Field(min_length=3, description="What it was taken from, for example `signed report`.")
+
+
+def validations(settings: ImagingSettings) -> dict[str, str]:
+    """Return what the site states of its validation, for each pipeline in shadow mode that it has switched on.
+
+    Raises:
+        BadInput: A pipeline is switched on that is unknown or in no shadow, or without saying who validated it and when.
+    """
+    stated = dict(_statement(part) for part in settings.validations.split(";") if part.strip())
+    shadows = {p.name for p in pipelines() if p.mode == SHADOW}
+    on = settings.switched_on.split()
+    for name in on:
+        if name not in shadows:
+            raise BadInput(
+                f"{name!r} is no pipeline in shadow mode", where="ARCUATE_IMAGING_SWITCHED_ON",
+                todo=f"Pipelines in shadow mode: {', '.join(sorted(shadows)) or 'none'}.",
+            )  # fmt: skip
+        text = stated.get(name, "")
+        if not _DAY.search(text) or len(text.split()) < _LEAST_WORDS:
+            raise BadInput(
+                f"{name} is switched on without saying who validated it here and when", where="ARCUATE_IMAGING_VALIDATIONS",
+                todo=f"State it as '{name}: who, on how many studies, 2026-01-31', several separated by semicolons.",
+            )  # fmt: skip
+    return {name: stated[name] for name in on}
+
+
+def _statement(part: str) -> tuple[str, str]:
+    name, _, text = part.partition(":")
+    return name.strip(), " ".join(text.split())
+
+
+def spoken(observations: Sequence[Json], pipeline: Pipeline, settings: ImagingSettings) -> list[Json]:
+    """Return what a shadow that was switched on says: with the site's statement, and where the table says so with "read sooner"."""
+    if pipeline.mode != SHADOW:
+        return list(observations)
+    text = f"Switched on at this site after validation: {validations(settings)[pipeline.name]}."
+    return [_marked(o, pipeline, text) for o in observations]
+
+
+def _marked(observation: Json, pipeline: Pipeline, text: str) -> Json:
+    made = {**observation, "note": [*observation.get("note", ()), {"text": text}]}
+    value = (observation.get("valueQuantity") or {}).get("value")
+    model = (observation.get("device") or {}).get("display", pipeline.name)
+    structures = {c.get("code") for c in observation["code"]["coding"] if c.get("system") == CS_STRUCTURE}
+    for rule in _sooner():
+        if rule["pipeline"] != pipeline.name or rule["structure"] not in structures or value is None:
+            continue
+        if float(value) >= rule["at_least"]:
+            sentence = rule["sentence"].format(value=value, model=model)
+            made["interpretation"] = [{"coding": [coding(CS_URGENCY, READ_SOONER, "Read sooner")], "text": sentence}]
+    return made
+
+
+@cache
+def _sooner() -> tuple[Mapping[str, Any], ...]:
+    return tuple(tomllib.loads(files("arcuate.imaging").joinpath("shadow.toml").read_text("utf-8"))["sooner"])
+
+
+def readings(session: Session, limit: int, offset: int) -> list[dict[str, Any]]:
+    """Return what pipelines in shadow mode read, newest first, each with what people found. Nothing here is a finding."""
+    names = [p.name for p in pipelines() if p.mode == SHADOW]
+    query = (
+        select(MeasurementRow, StudyRow)
+        .where(MeasurementRow.study_id == StudyRow.id)
+        .where(col(MeasurementRow.pipeline).in_(names), col(MeasurementRow.finished).is_not(None))
+        .order_by(col(MeasurementRow.finished).desc(), col(MeasurementRow.key))
+        .limit(limit)
+        .offset(offset)
+    )
+    rows = session.exec(query).all()
+    keys = [row.key for row, _ in rows]
+    found: dict[str, list[dict[str, Any]]] = {}
+    outcomes = select(ShadowOutcomeRow).where(col(ShadowOutcomeRow.key).in_(keys)).order_by(col(ShadowOutcomeRow.at))
+    for one in session.exec(outcomes).all():
+        found.setdefault(one.key, []).append({**json.loads(one.outcome), "by": one.by, "at": one.at.isoformat()})
+    return [_reading(row, study, found.get(row.key, [])) for row, study in rows]
+
+
+def _reading(row: MeasurementRow, study: StudyRow, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    told = json.loads(row.summary) if row.summary else None
+    refused = json.loads(row.refusal) if row.refusal else None
+    return {
+        "key": row.key,
+        "pipeline": row.pipeline,
+        "imaging_study": study.record_id,
+        "finished": row.finished.isoformat() if row.finished else None,
+        "models": told["models"] if told else [],
+        "values": [
+            {
+                "structure": v["structure"],
+                "value": v.get("ml", v.get("value")),
+                "unit": v.get("unit", "mL"),
+                "title": v["title"],
+            }
+            for v in ([*told["volumes"], *told["values"]] if told else ())
+        ],
+        "not_measured": told["not_measured"] if told else {},
+        "warnings": told["warnings"] if told else [],
+        "refusal": dict(zip(("code", "what", "todo"), refused, strict=True)) if refused else None,
+        "outcomes": outcomes,
+    }
+
+
+def keep_outcome(session: Session, key: str, outcome: Outcome, by: str, at: datetime) -> None:
+    """Keep what a person found; a later one of the same person and structure stands beside the earlier one.
+
+    Raises:
+        NotFound: No such reading in shadow mode.
+    """
+    row = session.get(MeasurementRow, key)
+    if row is None or row.pipeline not in {p.name for p in pipelines() if p.mode == SHADOW}:
+        raise NotFound("There is no reading in shadow mode under this key", where="key")
+    session.add(ShadowOutcomeRow(key=key, outcome=outcome.model_dump_json(), by=by, at=at))
+
+
+def add_routes(app: FastAPI, imaging: Imaging) -> None:
+    """Add the door for quality: readings in shadow, and their outcomes."""
+
+    @app.get("/imaging/shadow", dependencies=[allow(Role.QUALITY, Role.LEAD)])
+    async def shadow(limit: int = 200, offset: int = 0) -> dict[str, Any]:
+        at = imaging.clock.now()
+        listed = await imaging.database.read(lambda s: readings(s, max(0, min(limit, 200)), max(0, offset)))
+        return {"at": at.isoformat(), "switched_on": validations(imaging.settings), "readings": listed}
+
+    @app.post(
+        "/imaging/shadow/{key}/outcome",
+        status_code=204,
+        dependencies=[allow(Role.QUALITY, Role.LEAD, Role.RADIOLOGIST)],
+    )
+    async def outcome(key: str, said: Outcome, request: Request) -> None:
+        by, at = principal_of(request).subject, imaging.clock.now()
+        await imaging.database.write(lambda s: keep_outcome(s, key, said, by, at))
