@@ -1,8 +1,10 @@
 """Types of this field: templates, measured and missing values, passports, drafts. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
+
+from arcuate.reporting.comparisons import Comparisons
 
 IMPRESSION: Final = "[Impression: to be dictated]"
 """Stands where the impression will; it is never filled by the house."""
@@ -46,7 +48,8 @@ class Passport:
         models: `name version (weights SHA-256 …)` for each network that took part.
         quality: How good, on whom; says so when nobody stated it.
         uncertainty: How uncertain; says so when nobody stated it.
-        reviewer: Who accepted it; empty while nobody has.
+        reviewer: Who accepted or corrected it, and when; empty while nobody has.
+        machine: What the machine had given, where a person corrected it.
         warnings: What the measurement itself said against the value.
     """
 
@@ -56,10 +59,13 @@ class Passport:
     uncertainty: str
     reviewer: str
     warnings: tuple[str, ...] = ()
+    machine: str = ""
 
     @property
     def state(self) -> str:
         """What the report says beside the value."""
+        if self.machine:
+            return f"corrected by {self.reviewer}, the machine gave {self.machine}"
         return f"accepted by {self.reviewer}" if self.reviewer else UNREVIEWED
 
 
@@ -101,12 +107,14 @@ class Values:
     Attributes:
         further: Measured values of the study for which the template has no field.
         results: References of every Observation that the draft used.
+        compared: Sides and dates against each other.
     """
 
     measured: tuple[Measured, ...]
     missing: tuple[Missing, ...]
     further: int
     results: tuple[str, ...]
+    compared: Comparisons = field(default_factory=Comparisons)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,9 @@ def seen_by_template(request: Json, values: Values) -> dict[str, Any]:
             }
             for m in values.measured
         ),
+        "beyond": values.compared.beyond,
+        "within": values.compared.within,
+        "limits": values.compared.sources,
         "missing": _missing(values),
         "further": values.further,
     }

@@ -6,8 +6,9 @@ from typing import Any
 
 from arcuate.kernel.codes import CS_SNOMED, CS_STRUCTURE, Json
 from arcuate.kernel.fhir.bundle import of_type
+from arcuate.reporting.comparisons import comparisons_of
 from arcuate.reporting.domain import Field, Measured, Missing, Values
-from arcuate.reporting.passport import Card, passport_of
+from arcuate.reporting.passport import CORRECTED, Card, passport_of, rejection_of
 from arcuate.reporting.wording import one_line
 
 _GONE = frozenset({"cancelled", "entered-in-error"})
@@ -31,9 +32,13 @@ def structures_of(request: Json) -> frozenset[str]:
 
 def current(request: Json) -> list[Json]:
     """Return the Observations of this order's studies that were not taken back."""
+    return [o for o in _of_this_order(request) if o.get("status") not in _GONE]
+
+
+def _of_this_order(request: Json) -> list[Json]:
     order = next(iter(of_type(request, "ServiceRequest")), {})
     studies = {f"ImagingStudy/{s['id']}" for s in of_type(request, "ImagingStudy") if s.get("id")}
-    return [o for o in of_type(request, "Observation") if o.get("status") not in _GONE and _is_of(o, order, studies)]
+    return [o for o in of_type(request, "Observation") if _is_of(o, order, studies)]
 
 
 def _is_of(observation: Json, order: Json, studies: set[str]) -> bool:
@@ -90,7 +95,7 @@ def values_of(fields: Sequence[Field], request: Json, cards: Sequence[Card]) -> 
                 contradictory.add(structure)
             else:
                 found.setdefault((structure, "" if side == "bilateral" else side), []).append(observation)
-    refusal = _refusal(observations, request)
+    refusal, rejected = _refusal(observations, request), _rejected(request)
     measured: list[Measured] = []
     missing: list[Missing] = []
     for field in fields:
@@ -100,11 +105,25 @@ def values_of(fields: Sequence[Field], request: Json, cards: Sequence[Card]) -> 
             measured.append(made)
         else:
             reason = made or (
-                "its side contradicts itself in the source" if field.structure in contradictory else refusal
+                "its side contradicts itself in the source"
+                if field.structure in contradictory
+                else rejected.get((field.structure, field.side), refusal)
             )
             missing.append(Missing(field, reason))
     results = tuple(_source(o).split("/_history/")[0] for o in observations if o.get("id") and structure_of(o))
-    return Values(tuple(measured), tuple(missing), sum(map(len, found.values())), tuple(dict.fromkeys(results)))
+    touched = {s for s, _ in rejected} | {structure_of(o) for o in observations if o.get("status") in CORRECTED}
+    compared = comparisons_of(observations, frozenset(touched), structure_of)
+    further = sum(map(len, found.values()))
+    return Values(tuple(measured), tuple(missing), further, tuple(dict.fromkeys(results)), compared)
+
+
+def _rejected(request: Json) -> dict[tuple[str, str], str]:
+    """Return by structure and side why a person has rejected a value of this order's studies."""
+    return {
+        (structure_of(o), "" if (side := side_of(o)) == "bilateral" else side or ""): rejection_of(o)
+        for o in _of_this_order(request)
+        if o.get("status") == "entered-in-error" and structure_of(o)
+    }
 
 
 def _newest(candidates: Iterable[Json]) -> Json:

@@ -11,7 +11,9 @@ from arcuate.reporting.domain import Passport
 from arcuate.reporting.wording import one_line
 
 NOT_STATED = "not stated"
-_ACCEPTED = frozenset({"final", "amended", "corrected"})
+EXT_REVIEW = "urn:arcuate:ext:review"
+CORRECTED = frozenset({"amended", "corrected"})
+_ACCEPTED = CORRECTED | {"final"}
 _SERIES = "Measured on "
 
 
@@ -75,6 +77,7 @@ def passport_of(observation: Json, devices: Mapping[str, Json], cards: Sequence[
         uncertainty=_uncertainty(observation),
         reviewer=_reviewer(observation),
         warnings=warnings,
+        machine=_machine(observation) if observation.get("status") in CORRECTED else "",
     )
 
 
@@ -123,6 +126,11 @@ def _uncertainty(observation: Json) -> str:
             }
     if "p10" in found and "p90" in found:
         return f"80 % interval {found['p10']} to {found['p90']}"
+    if "sure" in found and "possible" in found:
+        return (
+            f"the network is at least 90 % sure of {found['sure']} and at least 10 % sure of {found['possible']}; these are its own "
+            "probabilities, not checked against errors; its map of doubt shows where, not why"
+        )
     return NOT_STATED
 
 
@@ -130,8 +138,31 @@ def _reviewer(observation: Json) -> str:
     """Return who accepted the value; only a status beyond preliminary counts."""
     if observation.get("status") not in _ACCEPTED:
         return ""
+    return _who(observation)
+
+
+def _who(observation: Json) -> str:
     names = [str(p.get("display")) for p in _objects(observation.get("performer")) if p.get("display")]
     return one_line(names[0], 80) if names else "a person whom the record does not name"
+
+
+def _review(observation: Json) -> dict[str, Json]:
+    """Return what the person who judged a value wrote down, by name."""
+    said = (e for e in _objects(observation.get("extension")) if e.get("url") == EXT_REVIEW)
+    return {str(part.get("url")): part for e in said for part in _objects(e.get("extension"))}
+
+
+def _machine(observation: Json) -> str:
+    quantity = _review(observation).get("machine", {}).get("valueQuantity") or {}
+    return (
+        one_line(f"{quantity.get('value')} {quantity.get('unit') or ''}".strip(), 40) if quantity else "another number"
+    )
+
+
+def rejection_of(observation: Json) -> str:
+    """Return by whom and why a value was rejected."""
+    reason = _review(observation).get("reason", {}).get("valueString")
+    return f"rejected by {_who(observation)}" + (f": {one_line(str(reason), 200)}" if reason else "")
 
 
 def _objects(value: Any) -> list[Json]:
@@ -144,6 +175,6 @@ def lines_of(passport: Passport) -> Iterator[str]:
     yield f"Model: {'; '.join(passport.models) or NOT_STATED}."
     yield f"How good, on whom: {passport.quality}."
     yield f"Uncertainty: {passport.uncertainty}."
-    yield f"Reviewed: {'accepted by ' + passport.reviewer if passport.reviewer else 'no'}."
+    yield f"Reviewed: {passport.state if passport.reviewer else 'no'}."
     if passport.warnings:
         yield f"Said by the measurement: {' '.join(passport.warnings)}"
