@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from arcuate import imaging as package
-from arcuate.imaging import answering, dicomweb, gallery, picture, service, shadow, store, viewer_door
+from arcuate.imaging import answering, dicomweb, gallery, picture, service, shadow, store, ups_web, viewer_door
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.dicomweb import Web
 from arcuate.imaging.oip_client import OipClient
@@ -61,6 +61,7 @@ async def open_room(context: RoomContext, settings: ImagingSettings | None = Non
     _add_pictures(app, imaging)
     _add_desk(app, imaging)
     shadow.add_routes(app, imaging)
+    ups_web.add_routes(app, imaging)
     dicomweb.add_routes(app, Web(context.database, spool, receiver, settings.file_mib * MEBI))
 
     @contextlib.asynccontextmanager

@@ -32,6 +32,7 @@ class RefusalCode(StrEnum):
     NOT_PLAUSIBLE = "not-plausible"
     NO_MODEL = "no-model"
     GONE = "images-gone"
+    CANCELED = "canceled"
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from arcuate.imaging import store
+from arcuate.imaging import store, worklist
 from arcuate.imaging.context import Imaging
-from arcuate.imaging.domain import Instance, NotMeasurable, Refusal, Unreadable
+from arcuate.imaging.domain import Instance, NotMeasurable, Refusal, RefusalCode, Unreadable
 from arcuate.imaging.pipelines import named
 from arcuate.imaging.quantify import Derived, Measurement, derive, measure_study, summary
 from arcuate.imaging.store import Arrival
@@ -19,6 +19,9 @@ from arcuate.kernel.errors import Unavailable
 from arcuate.kernel.log import get_logger
 from arcuate.kernel.work import Apply, Job, Later
 
+_CANCELED = Refusal(
+    RefusalCode.CANCELED, "The measurement was cancelled on request", "Send an image again to have it measured."
+)
 _LOOK_S = 15.0  # how long one attempt waits for a running measurement before it gives the lease back
 
 
@@ -28,14 +31,20 @@ async def measure(imaging: Imaging, job: Job) -> Apply | None:
     Raises:
         Later: It is not finished yet, or the networks do not answer.
     """
-    key = job.payload["key"]
+    key, now = job.payload["key"], imaging.clock.now()
     task = imaging.running.get(key)
     if task is None:
+        if not await imaging.database.write(lambda s: worklist.begin(s, key, now)):
+            return _refused(imaging, key, _CANCELED)
         task = imaging.running[key] = asyncio.create_task(_measured(imaging, key))
     await asyncio.wait({task}, timeout=_LOOK_S)
     if not task.done():
         raise Later(0.1, "the measurement")
     del imaging.running[key]
+    if task.cancelled():
+        if await imaging.database.read(lambda s: worklist.cancel_requested(s, key)):
+            return _refused(imaging, key, _CANCELED)
+        raise Later(1, "the measurement")
     try:
         return task.result()
     except Unavailable as error:
@@ -71,6 +80,7 @@ def _refused(imaging: Imaging, key: str, reason: Refusal) -> Apply:
         row = session.get_one(MeasurementRow, key)
         row.finished, row.refusal = now, json.dumps([reason.code, reason.what, reason.todo])
         session.add(row)
+        worklist.give_up(session, key, now, reason.what)
 
     return apply
 
@@ -92,6 +102,7 @@ def _kept(imaging: Imaging, key: str, study: StudyRow, measurement: Measurement,
         session.add(row)
         for arrival in arrivals:
             store.note_derived(session, study_id, arrival)
+        worklist.finish(session, key, now, [arrival.instance for arrival in arrivals])
         if send_to_pacs:
             payload = {"sops": [a.instance.sop_uid for a in arrivals]}
             work.enqueue(
