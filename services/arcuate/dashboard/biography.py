@@ -20,6 +20,7 @@ _NOTES = {
 _SMALL = frozenset({"attendance", "wait"})
 _OPEN = ("booked", "pending", "arrived", "checked-in", "fulfilled")
 _SAME_VISIT = timedelta(hours=6)
+_SENT = {"draft": "Draft", "booking": "Booking", "status": "Order status"}
 _JOURNAL = "urn:arcuate:id:journal#"
 
 
@@ -182,7 +183,8 @@ def _report_events(found: Resources) -> Iterable[Event]:
             "" if signed["status"] == "final" else str(signed["status"]),
         )
     for sent in found.all("Communication"):
-        what = "Draft" if facts.has_code((sent.get("category") or [{}])[0], CS_DELIVERY, "draft") else "Report"
+        category = (sent.get("category") or [{}])[0]
+        what = next((words for code, words in _SENT.items() if facts.has_code(category, CS_DELIVERY, code)), "Report")
         to = listed([str(r["display"]) for r in sent.get("recipient") or [] if r.get("display")])
         received, went = facts.instant(sent.get("received")), facts.instant(sent.get("sent"))
         if received is not None:

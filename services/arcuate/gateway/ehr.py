@@ -254,7 +254,7 @@ class Ehr:
                     await self.record.transaction(bundle.transaction(entries, self._source(job)))
                 return list(answers)
             except (BadInput, Conflict, Refused) as error:
-                place = _PLACE.match(error.where)
+                place = _PLACE.search(f"{error.where} {error.what}")
                 bad = entries[int(place.group(1))].resource if place else None
                 kind = (bad or {}).get("resourceType")
                 if kind not in {one.question.type for one in answers if one.state == ANSWERED}:

@@ -197,7 +197,9 @@ class _Backend(httpx.Auth):
             "exp": now + 240,
             "jti": secrets.token_urlsafe(16),
         }
-        return jwt.encode({"alg": _ALGORITHM, "kid": self._key.kid, "typ": "JWT"}, claims, self._key)
+        return jwt.encode(
+            {"alg": _ALGORITHM, "kid": self._key.kid, "typ": "JWT"}, claims, self._key, algorithms=[_ALGORITHM]
+        )
 
 
 def pair_of(url: str) -> str:
@@ -216,4 +218,4 @@ def connect(settings: GatewaySettings, key: ECKey, clock: Clock) -> FhirClient:
     http = httpx.AsyncClient(
         transport=transport, base_url=f"{parts.scheme}://{parts.netloc}", timeout=settings.ehr_timeout_s, follow_redirects=False, auth=auth,
     )  # fmt: skip
-    return FhirClient(http, parts.path.rstrip("/"), clock)
+    return FhirClient(http, parts.path.rstrip("/"))

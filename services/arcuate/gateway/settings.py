@@ -17,14 +17,17 @@ class Receiver(BaseModel, frozen=True):
         name: How people call it; also the key of its queue.
         kind: `dictation` gets drafts; `report` gets signed reports; `ris` gets signed reports and what our pages ask for.
         also: What it gets beside that: `SIU` what changes of bookings at our doors, `ORM` or `OMG` how far an order is (ORC-1 SC), `MDM` each
-            signed report as a document with a PDF.
+            signed report as a document with a PDF, `ORU` how far an order is as results without values (OBR-25 S, I, R, X).
+        own_number: Where our own number of a booking stands that was made here and has none of theirs: `filler` (SCH-2: we keep the book) or
+            `placer` (SCH-1: they keep it).
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9 _.-]{1,40}$")
     kind: Literal["dictation", "report", "ris"]
     host: str
     port: int = Field(ge=1, le=65535)
-    also: tuple[Literal["SIU", "ORM", "OMG", "MDM"], ...] = ()
+    also: tuple[Literal["SIU", "ORM", "OMG", "ORU", "MDM"], ...] = ()
+    own_number: Literal["filler", "placer"] = "filler"
     application: str = ""
     facility: str = ""
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -38,6 +39,23 @@ class Sender:
     def authority(self) -> str:
         """Return the assigner of numbers that name none."""
         return f"from.{self.application}.{self.facility}"
+
+
+def period(part: Part, start: int, end: int, whole: int = 0) -> Json:
+    """The days from and until which something holds: two components, or before v2.5 one that holds both; empty where neither is a day."""
+    stated = {
+        "start": _day(part.component(start)) or (_day(part.component(whole, 1)) if whole else ""),
+        "end": _day(part.component(end)) or (_day(part.component(whole, 2)) if whole else ""),
+    }
+    found = {name: day for name, day in stated.items() if day}
+    return {"period": found} if found and list(found.values()) == sorted(found.values()) else {}
+
+
+def _day(text: str) -> str:
+    try:
+        return datetime.strptime(text.strip()[:8], "%Y%m%d").date().isoformat()
+    except ValueError:
+        return ""
 
 
 def clean(text: str) -> str:
@@ -99,7 +117,7 @@ def cx(part: Part, sender: Sender) -> tuple[str, Json] | None:
     made = codes.identifier(system, value, kind if known else None)
     if kind and not known:
         made["type"] = {"text": one_line(kind)}
-    return kind, made
+    return kind, {**made, **period(part, 7, 8)}
 
 
 # XPN, XAD, XTN, XCN, PL
@@ -122,7 +140,7 @@ def xpn(part: Part) -> Json | None:
         made["prefix"] = [prefix]
     if suffix:
         made["suffix"] = suffix
-    return made if family or given else None
+    return {**made, **period(part, 12, 13, 10)} if family or given else None
 
 
 def xad(part: Part) -> Json | None:
@@ -140,7 +158,7 @@ def xad(part: Part) -> Json | None:
         made["use"] = use
     if kind == "M":
         made["type"] = "postal"
-    return made
+    return {**made, **period(part, 13, 14, 12)}
 
 
 def _street(part: Part) -> str:
@@ -163,7 +181,10 @@ def xtn(part: Part, use: str) -> Json | None:
     if "@" in value:
         system = "email"
     use = terms.table("telecom_use").get(part.component(2).strip(), use)
-    return {"system": system, "value": value, "use": "mobile" if equipment == "CP" else use}
+    made: Json = {"system": system, "value": value, "use": "mobile" if equipment == "CP" else use}
+    if (rank := one_line(part.component(18))).isdecimal() and int(rank) > 0:
+        made["rank"] = int(rank)
+    return {**made, **period(part, 13, 14)}
 
 
 def xcn(part: Part, sender: Sender) -> Json | None:
@@ -211,6 +232,14 @@ def cwe(part: Part, sender: Sender) -> Json | None:
     if not text:
         return None
     return {"coding": found, "text": text} if found else {"text": text}
+
+
+def coded(part: Part, table: str, sender: Sender) -> Json | None:
+    """A code of an HL7 table: IS and ID say no system, so the table is it."""
+    made = cwe(part, sender)
+    if made is None or made.get("coding"):
+        return made
+    return {"coding": [codes.coding(f"http://terminology.hl7.org/CodeSystem/v2-{table}", made["text"])]}
 
 
 def exam(part: Part, sender: Sender) -> Json | None:

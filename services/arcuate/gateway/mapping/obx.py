@@ -157,6 +157,10 @@ def observation(obx: Segment, place: int, about: About, profile: Profile, sender
         made["interpretation"] = flags
     if reference := datatypes.one_line(obx[7].text):
         made["referenceRange"] = [{"text": reference}]
+    if site := datatypes.cwe(obx[20], sender):
+        made["bodySite"] = site
+    if method := datatypes.cwe(obx[17], sender):
+        made["method"] = method
     return made
 
 

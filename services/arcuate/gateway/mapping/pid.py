@@ -1,5 +1,6 @@
 """PID, PD1 to Patient (segments/PID__Patient.csv), and the question whether two statements mean the same person."""
 
+import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from arcuate.kernel.fhir import bundle
 from arcuate.kernel.fhir.bundle import Entry
 from arcuate.kernel.fhir.client import version_of
 from arcuate.kernel.hl7v2.message import Field, Segment
+
+_TAG = re.compile(r"[a-z]{2}(-[A-Z]{2})?\Z")
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,8 @@ def patient(current: Json, pid: Segment, profile: Profile, sender: Sender) -> Js
     _code(made, "gender", pid[8], terms.table("sex").get(pid[8].value.strip().upper()[:1]))
     marital = terms.table("marital").get(pid[16].value.strip())
     _code(made, "maritalStatus", pid[16], codes.concept(terms.MARITAL_SYSTEM, marital) if marital else None)
+    _set(made, "communication", pid[15], [_language(pid[15], sender)])
+    _births(made, pid)
     _death(made, pid, sender)
     return made
 
@@ -178,6 +183,32 @@ def _telecom(made: Json, pid: Segment) -> None:
     made["telecom"] = datatypes.first([*kept])
     if not kept:
         del made["telecom"]
+
+
+def _language(field: Field, sender: Sender) -> Json | None:
+    """PID-15 as a language of BCP 47 where it is one, else in the sender's words."""
+    stated = datatypes.cwe(field, sender)
+    if stated is None:
+        return None
+    code = datatypes.one_line(field.component(1))
+    code = terms.table("language").get(code.casefold(), code)
+    words = datatypes.one_line(field.component(2)) or code
+    if _TAG.match(code):
+        return {"language": {"coding": [codes.coding("urn:ietf:bcp:47", code)], "text": words}, "preferred": True}
+    return {"language": {"text": words}, "preferred": True}
+
+
+def _births(made: Json, pid: Segment) -> None:
+    """PID-24 says whether it was a birth of several; PID-25, where it is filled, which of them (PID__Patient.csv)."""
+    order, several = pid[25].value.strip(), pid[24].value.strip().upper()
+    if pid[25].null or pid[24].null:
+        made.pop("multipleBirthInteger", None)
+        made.pop("multipleBirthBoolean", None)
+    elif order.isdecimal():
+        made.pop("multipleBirthBoolean", None)
+        made["multipleBirthInteger"] = int(order)
+    elif several in ("Y", "N") and "multipleBirthInteger" not in made:
+        made["multipleBirthBoolean"] = several == "Y"
 
 
 def _death(made: Json, pid: Segment, sender: Sender) -> None:

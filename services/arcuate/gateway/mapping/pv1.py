@@ -85,7 +85,31 @@ def _encounter(current: Json, pv1: Segment, visit: Json, person: Person, sender:
     people = [_participant(pv1, place, role, sender) for place, role in _ROLES.items()]
     if stated := datatypes.first(people):
         made["participant"] = stated
+    _administrative(made, pv1, sender)
     return made
+
+
+def _administrative(made: Json, pv1: Segment, sender: Sender) -> None:
+    """How a visit began, ended and is served: PV1-4, PV1-10, PV1-13 to PV1-16, PV1-36, PV1-37. Empty keeps, `""` deletes."""
+    for field, table, name, several in ((4, "0007", "type", True), (10, "0069", "serviceType", False)):
+        concept = datatypes.coded(pv1[field], table, sender)
+        if pv1[field].null:
+            made.pop(name, None)
+        elif concept:
+            made[name] = [concept] if several else concept
+    stay = dict(made.get("hospitalization", {}))
+    for field, table, name, several in (
+        (13, "0092", "reAdmission", False), (14, "0023", "admitSource", False), (15, "0009", "specialArrangement", True),
+        (16, "0099", "specialCourtesy", True), (36, "0112", "dischargeDisposition", False), (38, "0114", "dietPreference", True),
+    ):  # fmt: skip
+        concept = datatypes.coded(pv1[field], table, sender)
+        if pv1[field].null:
+            stay.pop(name, None)
+        elif concept:
+            stay[name] = [concept] if several else concept
+    made.pop("hospitalization", None)
+    if stay:
+        made["hospitalization"] = stay
 
 
 def _status(pv1: Segment) -> str:

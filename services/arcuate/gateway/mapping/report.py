@@ -43,6 +43,7 @@ class Statement:
     Attributes:
         txa: TXA of a document (MDM), None in a result.
         addendum: The text is added to the one that stands (T06), instead of replacing it.
+        notes: NTE, each with the OBX (or OBR) behind which it stands.
     """
 
     obr: Segment
@@ -50,6 +51,7 @@ class Statement:
     obx: tuple[Segment, ...]
     txa: Segment | None = None
     addendum: bool = False
+    notes: tuple[tuple[Segment, str], ...] = ()
 
     @property
     def tokens(self) -> list[str]:
@@ -70,15 +72,27 @@ def read(groups: Sequence[Group], profile: Profile, sender: Sender) -> list[Stat
             continue
         numbers = order.numbers(group.segments, profile, sender)
         if numbers.stated:
-            _join(found, Statement(obr, (numbers,), tuple(group.all("OBX"))))
+            _join(found, Statement(obr, (numbers,), tuple(group.all("OBX")), notes=_notes(group, obr)))
     if not found:
         where = "OBR-3" if any(group.first("OBR") for group in groups) else "OBR"
         raise ContentFault("no order number", "No OBR with a number of the order", where, "101")
-    told = [one for one in found if one.obx]
+    told = [one for one in found if one.obx or one.notes]
     if len(told) == 1 and len(found) > 1:
         others = tuple(numbers for one in found if one is not told[0] for numbers in one.orders)
         return [replace(told[0], orders=(*told[0].orders, *others))]
     return told or found
+
+
+def _notes(group: Group, obr: Segment) -> tuple[tuple[Segment, str], ...]:
+    """Comments (NTE) of a result: what stands behind an OBX is about that value, what stands before is about the report."""
+    found: list[tuple[Segment, str]] = []
+    about = obr
+    for segment in group.segments:
+        if segment.id in ("OBR", "OBX"):
+            about = segment
+        if segment.id == "NTE" and (text := "\n".join(obx.text_lines(segment[3])).strip()):
+            found.append((about, text))
+    return tuple(found)
 
 
 def document_numbers(message: Message, profile: Profile, sender: Sender) -> list[Numbers]:
@@ -134,7 +148,7 @@ def _join(found: list[Statement], one: Statement) -> None:
     """Groups with the same number are one report."""
     for place, other in enumerate(found):
         if other.orders[0].tokens[0] == one.orders[0].tokens[0]:
-            found[place] = replace(other, obx=(*other.obx, *one.obx))
+            found[place] = replace(other, obx=(*other.obx, *one.obx), notes=(*other.notes, *one.notes))
             return
     found.append(one)
 
@@ -196,7 +210,7 @@ def _laboratory(statement: Statement, person: Person, profile: Profile, sender: 
     drawn = datatypes.ts(statement.obr[7].value, sender, "OBR-7")
     number = str(own_identifiers(statement.orders, sender)[0]["value"])
     about = obx.About(number, person.reference, [], drawn.fhir if drawn else "")
-    values = _listed(content, about, profile, sender)
+    values = _listed(content, about, statement, profile, sender)
     if not values:
         return Mapped(stale=True, note="A laboratory's message without values that are used here")
     return Mapped(values, ["laboratory values"])
@@ -215,12 +229,12 @@ def _report(
         return Mapped(waits=waits, stale=True, note=f"A {status} report after the signed one changes nothing")
     if (newest := standing.marks.get(mark)) and newest > message_at:
         return Mapped(waits=waits, stale=True, note="A newer version of this report has been applied already")
-    content = obx.read(statement.obx, profile)
+    content = _with_notes(obx.read(statement.obx, profile), statement)
     if statement.addendum:
         content = replace(content, text=_added(_standing_text(current), content.text))
     based_on = [codes.reference("ServiceRequest", one["id"]) for one in known]
     made = _diagnostic_report(current, statement, numbers, status, content, based_on, known[0], sender, message_at)
-    values = _values(content, made, based_on, profile, sender)
+    values = _values(content, made, based_on, statement, profile, sender)
     if values:
         made["result"] = [entry.reference for entry in values]
     if _same(made, current, values):
@@ -230,6 +244,13 @@ def _report(
     )
     words = [f"report {'changed' if current else 'new'} ({status})"]
     return Mapped([*values, entry], words, waits=waits, marks={mark: message_at})
+
+
+def _with_notes(content: obx.Result, statement: Statement) -> obx.Result:
+    """Some senders write the report itself into NTE; what is no comment on a value stands under the text."""
+    values = [id(one) for one in content.values]
+    said = [text for about, text in statement.notes if id(about) not in values]
+    return replace(content, text="\n\n".join(part for part in (content.text, *said) if part)) if said else content
 
 
 def _same(made: Json, current: Json, values: Sequence[Entry]) -> bool:
@@ -262,6 +283,8 @@ def _diagnostic_report(
     made["basedOn"] = datatypes.first([*current.get("basedOn", []), *based_on])
     made["subject"] = request["subject"]
     made["code"] = datatypes.exam(obr[4], sender) or request.get("code") or {"text": "Report"}
+    if section := datatypes.one_line(obr[24].component(1)):
+        made["category"] = [codes.concept("http://terminology.hl7.org/CodeSystem/v2-0074", section)]
     if "encounter" in request:
         made["encounter"] = request["encounter"]
     if moment := datatypes.ts(obr[7].value, sender, "OBR-7"):
@@ -276,6 +299,8 @@ def _diagnostic_report(
         made["presentedForm"] = forms
     if content.conclusion:
         made["conclusion"] = content.conclusion
+    elif content.text and not statement.addendum:
+        made.pop("conclusion", None)  # the words of an earlier version: this one says it otherwise, or no more
     return made
 
 
@@ -318,16 +343,22 @@ def _forms(content: obx.Result) -> list[Json]:
     return [*forms, *content.documents]
 
 
-def _values(content: obx.Result, made: Json, based_on: Sequence[Json], profile: Profile, sender: Sender) -> list[Entry]:
+def _values(
+    content: obx.Result, made: Json, based_on: Sequence[Json], statement: Statement, profile: Profile, sender: Sender
+) -> list[Entry]:  # fmt: skip
     number = str(made["identifier"][0]["value"])
     about = obx.About(number, made["subject"], based_on, made.get("effectiveDateTime", ""))
-    return _listed(content, about, profile, sender)
+    return _listed(content, about, statement, profile, sender)
 
 
-def _listed(content: obx.Result, about: obx.About, profile: Profile, sender: Sender) -> list[Entry]:
+def _listed(
+    content: obx.Result, about: obx.About, statement: Statement, profile: Profile, sender: Sender
+) -> list[Entry]:  # fmt: skip
     listed = []
     for place, segment in enumerate(content.values, 1):
         value = obx.observation(segment, place, about, profile, sender)
         if value is not None:
+            if notes := [{"text": text} for one, text in statement.notes if one is segment]:
+                value["note"] = notes
             listed.append(bundle.update_where(value, {"identifier": token(value["identifier"][0])}))
     return listed

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -26,7 +26,8 @@ _LONGEST_NAME = 20
 _FROM_HL7 = f"{codes.SYSTEM_JOURNAL}#"
 # What a receiver may ask for beside what its kind gets, and the resources that it is made of.
 _MADE_OF: Mapping[str, tuple[str, ...]] = {
-    "SIU": ("Appointment",), "ORM": ("ServiceRequest", "Procedure"), "OMG": ("ServiceRequest", "Procedure"), "MDM": (),
+    "SIU": ("Appointment",), "ORM": ("ServiceRequest", "Procedure"), "OMG": ("ServiceRequest", "Procedure"),
+    "ORU": ("ServiceRequest", "Procedure"), "MDM": (),
 }  # fmt: skip
 
 
@@ -169,7 +170,7 @@ class Composer:
         made = []
         for receiver in asking:
             envelope = self._envelope(receiver, "SIU", event, "SIU_S12")
-            raw = siu.message(envelope, content)
+            raw = siu.message(envelope, replace(content, own_number=receiver.own_number))
             build.check(raw)
             made.append(
                 self._outgoing(receiver, "booking", _about(now), patient, orders, envelope, raw, version_of(now))
@@ -188,8 +189,7 @@ class Composer:
             return []
         changed = datetime.fromisoformat(str(now["meta"]["lastUpdated"]))
         made = []
-        for receiver in asking:
-            kind = "OMG" if "OMG" in receiver.also else "ORM"
+        for receiver, kind in ((one, kind) for one in asking for kind in status.STRUCTURES if kind in one.also):
             event, structure = status.STRUCTURES[kind]
             envelope = self._envelope(receiver, kind, event, structure)
             raw = status.message(envelope, code, order, patient, changed, self.zone)

@@ -12,8 +12,7 @@ from arcuate.kernel.fhir.client import FhirClient, version_of
 from arcuate.kernel.work import Job, Later
 
 _STATUS = {queue.WAITING: "in-progress", queue.DELIVERED: "completed", queue.PARKED: "on-hold"}
-# Communications are about reports; that a booking or a status has been told stands in the queue alone.
-_REPORTS = {"draft": "Draft to dictation", "final": "Signed report"}
+_TOLD = {"draft": "Draft to dictation", "final": "Signed report", "booking": "Booking", "status": "Order status"}
 _SYSTEM = codes.job_system("gateway")
 
 
@@ -34,7 +33,7 @@ class Delivery:
         try:
             if row.kind == "ask":
                 await self._asked(row, state)
-            elif row.kind in _REPORTS:
+            elif row.kind in _TOLD:
                 entry = bundle.update_where(communication(row, state), {"identifier": f"{_SYSTEM}|out-{row.id}"})
                 source = codes.identifier(_SYSTEM, f"out-{row.id}-{state}-{row.tries}")
                 await self._fhir.transaction(bundle.transaction([entry], source))
@@ -56,7 +55,7 @@ class Delivery:
 
 def communication(row: Outgoing, state: str) -> Json:
     """Return the Communication of a delivery as it stands in `state`."""
-    display = _REPORTS[row.kind]
+    display = _TOLD[row.kind]
     made: Json = {
         "resourceType": "Communication",
         "identifier": [codes.identifier(_SYSTEM, f"out-{row.id}")],

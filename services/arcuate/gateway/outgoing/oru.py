@@ -102,8 +102,8 @@ def orc(order: Json) -> str:
     return segment("ORC", {1: "RE", 2: placer, 3: filler})
 
 
-def obr(order: Json, place: int, report: Json | None = None) -> str:
-    """Return OBR of an order, and of the report that answers it."""
+def obr(order: Json, place: int, report: Json | None = None, result_status: str = "") -> str:
+    """Return OBR of an order, and of the report that answers it; `result_status` is OBR-25 where there is no report yet."""
     said = report or {}
     placer, filler, accession = numbers(order)
     fields: dict[int, Value] = {
@@ -115,8 +115,8 @@ def obr(order: Json, place: int, report: Json | None = None) -> str:
         16: ("", str((order.get("requester") or {}).get("display", ""))),
         18: accession,
     }
-    if report is not None:
-        fields[25] = status(report)
+    if report is not None or result_status:
+        fields[25] = status(report) if report is not None else result_status
     for number, name in ((7, "effectiveDateTime"), (22, "issued")):
         if text := said.get(name):
             fields[number] = time_of(str(text))

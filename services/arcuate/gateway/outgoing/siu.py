@@ -17,12 +17,13 @@ _ACTION = {"S12": "A", "S13": "U", "S14": "U"}
 
 @dataclass(frozen=True)
 class Content:
-    """Everything that one message says; `places` are Locations."""
+    """Everything that one message says; `places` are Locations, `own_number` says where ours stands if there is none of theirs."""
 
     appointment: Json
     patient: Json
     order: Json | None
     places: Sequence[Json]
+    own_number: str = "filler"
 
 
 def event(before: Json | None, now: Json) -> str:
@@ -60,12 +61,13 @@ def message(envelope: build.Envelope, content: Content) -> bytes:
 
 def _sch(content: Content) -> str:
     appointment = content.appointment
-    filler = srm.appointment_number(appointment, "FILL")
+    placer, filler = (srm.appointment_number(appointment, kind) for kind in ("PLAC", "FILL"))
+    ours = (str(appointment["id"]), "ARCUATE")
     reason: Json = appointment.get("cancelationReason") or next(iter(appointment.get("reasonCode", [])), {})
     fields: dict[int, Value] = {
-        1: srm.appointment_number(appointment, "PLAC"),
-        # A booking that was made here has no number of another system: ours names it.
-        2: filler if filler[0] else (str(appointment["id"]), "ARCUATE"),
+        # Where the other system has given a number, that one names the booking; ours does where it was made here.
+        1: ours if content.own_number == "placer" and not (placer[0] or filler[0]) else placer,
+        2: ours if content.own_number == "filler" and not filler[0] else filler,
         6: ("", states.said("booking", str(appointment["status"])) or "Cancelled"),
         16: ("", "Arcuate"),
         20: ("", "Arcuate"),
@@ -82,8 +84,8 @@ def _sch(content: Content) -> str:
     if any(times):
         fields[11] = ("", "", f"M{minutes}" if minutes else "", *times)
     if content.order is not None:
-        placer, order_filler, _ = oru.numbers(content.order)
-        fields |= {26: placer, 27: order_filler}
+        order_placer, order_filler, _ = oru.numbers(content.order)
+        fields |= {26: order_placer, 27: order_filler}
     return segment("SCH", fields)
 
 

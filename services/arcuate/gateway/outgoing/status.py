@@ -1,4 +1,5 @@
-"""How far an order is, to ORM^O01 or OMG^O19 with ORC-1 SC (HL7 v2.5.1 chapter 4.4.1, 4.4.6): for who placed it."""
+"""How far an order is, to ORM^O01 or OMG^O19 with ORC-1 SC (HL7 v2.5.1 chapter 4.4.1, 4.4.6), or to ORU^R01 with OBR-25 and no value
+(chapter 7.3.1): for who placed it."""
 
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -8,7 +9,7 @@ from arcuate.kernel.errors import Json
 from arcuate.kernel.hl7v2 import build, timestamps
 from arcuate.kernel.hl7v2.build import segment
 
-STRUCTURES = {"ORM": ("O01", "ORM_O01"), "OMG": ("O19", "OMG_O19")}
+STRUCTURES = {"ORM": ("O01", "ORM_O01"), "OMG": ("O19", "OMG_O19"), "ORU": ("R01", "ORU_R01")}
 _TABLES = {"ServiceRequest": "order", "Procedure": "exam"}
 
 
@@ -32,4 +33,9 @@ def message(
     placer, filler, _ = oru.numbers(order)
     when = timestamps.write(changed, zone)
     orc = segment("ORC", {1: "SC", 2: placer, 3: filler, 5: code, 9: when})
-    return build.message(envelope, [oru.pid(patient), orc, oru.obr(order, 1)])
+    if envelope.type != "ORU":
+        return build.message(envelope, [oru.pid(patient), orc, oru.obr(order, 1)])
+    # The report itself says F or C when it goes: here a done exam is "some, but not all, results available" at most.
+    return build.message(
+        envelope, [oru.pid(patient), orc, oru.obr(order, 1, result_status=states.said("result", code))]
+    )
