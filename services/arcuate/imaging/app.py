@@ -11,7 +11,20 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from arcuate import imaging as package
-from arcuate.imaging import answering, dicomweb, gallery, picture, service, shadow, store, ups_web, viewer_door
+from arcuate.imaging import (
+    answering,
+    commitment,
+    dicomweb,
+    gallery,
+    picture,
+    pulling,
+    service,
+    shadow,
+    store,
+    ups_web,
+    viewer_door,
+)
+from arcuate.imaging.commitment import Committer
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.dicomweb import Web
 from arcuate.imaging.oip_client import OipClient
@@ -27,7 +40,7 @@ from arcuate.kernel.errors import ArcuateError
 from arcuate.kernel.fhir.client import FhirClient
 from arcuate.kernel.log import get_logger
 from arcuate.kernel.room import Room, RoomContext
-from arcuate.kernel.web import allow, create_app, fhir_response, principal_of, read_json
+from arcuate.kernel.web import allow, create_app, fhir_response, principal_of, read_body, read_json
 
 _PEOPLE = (Role.TECHNOLOGIST, Role.RADIOLOGIST, Role.LEAD, Role.INTEGRATION, Role.QUALITY)
 _HOUR_S = 3600.0
@@ -48,12 +61,14 @@ async def open_room(context: RoomContext, settings: ImagingSettings | None = Non
         context.database, context.clock, context.site, settings, spool, FhirClient(context.http, clock=context.clock),
         OipClient(elsewhere or context.http, settings.inference_url), context.models_dir, reader,
     )  # fmt: skip
-    worker = service.make_worker(imaging)
     loop = asyncio.get_running_loop()
     receiver = Receiver(
         context.database, spool, door, context.clock, settings.quiet_s, lambda: _wake_from_thread(loop, imaging)
     )
-    scp = StoreScp(receiver, spool, settings)
+    worker = service.make_worker(imaging, receiver)
+    peers = commitment.peers(settings.commitment_to)
+    committer = Committer(context.database, spool, settings.ae_title, peers) if peers else None
+    scp = StoreScp(receiver, spool, settings, committer)
     state = _Door(scp)
     app = create_app(context, "Arcuate imaging", state.ready)
     app.state.imaging = imaging
@@ -174,6 +189,11 @@ def _add_desk(app: FastAPI, imaging: Imaging) -> None:
             "studies": listed,
             "used_bytes": imaging.spool.used,
         }
+
+    @app.post("/imaging/pull", dependencies=[allow(Role.TECHNOLOGIST, Role.INTEGRATION)])
+    async def pull(request: Request) -> Response:
+        await pulling.ask(imaging, pulling.asked_study(await read_body(request, 10_000)))
+        return Response(status_code=202)
 
     @app.post("/imaging/studies/{own_id}/release", dependencies=[allow(Role.LEAD, Role.TECHNOLOGIST, Role.QUALITY)])
     async def release(own_id: str, request: Request) -> Response:

@@ -118,7 +118,7 @@ async def _parts(web: Web, request: Request) -> AsyncIterator[Path]:
         raise NotSupported(
             "This is no multipart/related request of DICOM files", todo=f'Send multipart/related; type="{DICOM}".'
         )
-    collector = _Collector(web.spool, web.file_bytes)
+    collector = Collector(web.spool, web.file_bytes)
     try:
         parser = MultipartParser(boundary, collector.callbacks())
         async for block in request.stream():
@@ -134,7 +134,7 @@ async def _parts(web: Web, request: Request) -> AsyncIterator[Path]:
         collector.close()
 
 
-class _Collector:
+class Collector:
     """Writes parts to files as they come in."""
 
     def __init__(self, spool: Spool, limit: int) -> None:

@@ -10,18 +10,21 @@ from arcuate.imaging.context import Imaging
 from arcuate.imaging.measuring import measure
 from arcuate.imaging.pipelines import pipelines
 from arcuate.imaging.publishing import settle
+from arcuate.imaging.pulling import pull
+from arcuate.imaging.receiving import Receiver
 from arcuate.imaging.sending import send_results
 from arcuate.imaging.tables import MeasurementRow, StudyRow, work
 from arcuate.kernel.errors import Conflict, NotFound
 from arcuate.kernel.work import Worker
 
 
-def make_worker(imaging: Imaging) -> Worker:
+def make_worker(imaging: Imaging, receiver: Receiver) -> Worker:
     """Return the worker of this room's jobs."""
     handlers = {
         store.SETTLE: lambda job: settle(imaging, job),
         store.MEASURE: lambda job: measure(imaging, job),
         store.SEND: lambda job: send_results(imaging, job),
+        store.PULL: lambda job: pull(imaging, receiver, job),
     }
     imaging.worker = Worker(imaging.database, work, imaging.clock, handlers, name="imaging")
     return imaging.worker

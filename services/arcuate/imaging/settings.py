@@ -28,6 +28,14 @@ class ImagingSettings(RoomSettings):
     ] = ""
     pacs_port: Annotated[int, "DICOM port of that PACS."] = 104
     pacs_ae_title: Annotated[str, "AE title of that PACS."] = "PACS"
+    pacs_web: Annotated[str, "Base address of the PACS's DICOMweb, from which studies can be fetched; empty: none."] = (
+        ""
+    )
+    pacs_web_token: Annotated[str, "Bearer token for that DICOMweb; empty: none is sent."] = ""
+    commitment_to: Annotated[
+        str,
+        "Senders that get storage commitment, as AET=host:port, separated by blanks; empty: not offered. Images stay for keep_days only.",
+    ] = ""
     switched_on: Annotated[
         str, "Pipelines in shadow mode that this site has validated and lets speak, by name, separated by blanks."
     ] = ""

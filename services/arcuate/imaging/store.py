@@ -16,7 +16,7 @@ from arcuate.imaging.tables import InstanceRow, MeasurementRow, StudyRow, work
 USED, CONFLICT, OTHER_PATIENT, DERIVED = "used", "conflict", "other-patient", "derived"
 RECEIVING, SETTLED = "receiving", "settled"
 COPY = "copy"
-SETTLE, MEASURE, SEND, EXPIRE = "settle", "measure", "send", "expire"
+SETTLE, MEASURE, SEND, EXPIRE, PULL = "settle", "measure", "send", "expire", "pull"
 
 IDENTITY_CONFLICT = "The images of this study state different patients"
 
@@ -82,6 +82,12 @@ def instances(session: Session, study_id: str, fates: Sequence[str] = (USED,)) -
 def by_sop_uids(session: Session, sop_uids: Sequence[str]) -> list[InstanceRow]:
     """Return the objects made here under these SOP Instance UIDs."""
     query = select(InstanceRow).where(col(InstanceRow.sop_uid).in_(sop_uids), InstanceRow.fate == DERIVED)
+    return list(session.exec(query).all())
+
+
+def received(session: Session, sop_uids: Sequence[str]) -> list[InstanceRow]:
+    """Return the received objects in use under these SOP Instance UIDs."""
+    query = select(InstanceRow).where(col(InstanceRow.sop_uid).in_(sop_uids), InstanceRow.fate == USED)
     return list(session.exec(query).all())
 
 

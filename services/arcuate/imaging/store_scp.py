@@ -6,8 +6,9 @@ from typing import Any
 
 import pynetdicom
 from pynetdicom import AE, AllStoragePresentationContexts, evt
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
+from arcuate.imaging.commitment import Committer
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
 from arcuate.imaging.headers import ENCAPSULATED, EXPLICIT, IMPLICIT
 from arcuate.imaging.receiving import IMPLEMENTATION, Receiver, file_head
@@ -26,7 +27,10 @@ MEBI = 2**20
 class StoreScp:
     """Receives objects and answers success only when they are on the disk and in the database."""
 
-    def __init__(self, receiver: Receiver, spool: Spool, settings: ImagingSettings) -> None:
+    def __init__(
+        self, receiver: Receiver, spool: Spool, settings: ImagingSettings, committer: Committer | None = None
+    ) -> None:
+        self._committer = committer
         self._receiver, self._spool, self._settings = receiver, spool, settings
         self._log = get_logger("imaging")
         self._ae: Any = None
@@ -55,11 +59,14 @@ class StoreScp:
         ae.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
             ae.add_supported_context(context.abstract_syntax, TRANSFER_SYNTAXES)
-        handlers = [
+        handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_DATA_RECV, self._count),
             (evt.EVT_CONN_CLOSE, self._forget),
         ]
+        if self._committer is not None:
+            ae.add_supported_context(StorageCommitmentPushModel)
+            handlers.append((evt.EVT_N_ACTION, self._committer.answer))
         try:
             self._ae, self._server = ae, ae.start_server((s.host, s.port), block=False, evt_handlers=handlers)
         except OSError as error:
