@@ -303,6 +303,7 @@ async def test_what_is_booked_here_is_asked_of_the_ris_and_its_message_books_it(
     assert message.value("MSH-9.2") == "S01" and message.value("AIS-2") == "A"
     assert (message.value("ARQ-1.1"), message.value("ARQ-1.2")) == ("our-number", "ARCUATE")
     assert message.value("ARQ-11") == "20260320090000+0100"
+    assert (message.value("ARQ-24"), message.value("ARQ-25")) == ("P1", "ACC1")
 
     confirmed = booking(start="20260320091500").replace("PB1^RIS", "our-number^ARCUATE")
     await connected.apply(confirmed)

@@ -125,6 +125,39 @@ async def test_how_far_an_order_is_is_told_as_often_as_it_changes(asked: Site, e
     assert [one.value("ORC-5") for one in await told(asked, ehr)] == ["IP", "CM"]
 
 
+async def test_a_ris_that_keeps_the_book_gets_our_number_as_placer_and_states_as_results(
+    tmp_path: Path, ehr: Sink
+) -> None:
+    ris = Receiver.model_validate(
+        {
+            "name": "ris",
+            "kind": "report",
+            "host": "127.0.0.1",
+            "port": ehr.port,
+            "also": ["SIU", "ORU"],
+            "own_number": "placer",
+        }
+    )
+    async with open_site(tmp_path / "data", GatewaySettings(port=0, receivers=(ris,), send_timeout_s=2)) as site:
+        await site.apply(order())
+        request, patient = await site.order("ACC1"), codes.reference("Patient", (await site.patient("100"))["id"])
+        made = await site.fhir.create({
+            "resourceType": "Appointment", "status": "booked", "start": "2026-03-19T08:00:00Z", "end": "2026-03-19T08:30:00Z",
+            "basedOn": [codes.reference("ServiceRequest", request["id"])], "participant": [{"actor": patient, "status": "accepted"}],
+        })  # fmt: skip
+        (told_of,) = await told(site, ehr)
+        assert (told_of.value("SCH-1"), told_of.value("SCH-1.2"), told_of.value("SCH-2")) == (made["id"], "ARCUATE", "")
+        await change(site, "ServiceRequest", request["id"], status="on-hold")
+        await change(site, "ServiceRequest", request["id"], status="revoked")
+        states = await told(site, ehr)
+        assert [(one.value("MSH-9.1"), one.value("OBR-25"), one.value("ORC-5")) for one in states] == [
+            ("ORU", "S", "HD"),
+            ("ORU", "X", "CA"),
+        ]
+        sent = {one["category"][0]["coding"][0]["code"]: one["status"] for one in await site.find("Communication")}
+        assert sent == {"booking": "completed", "status": "completed"}
+
+
 async def test_a_signed_report_comes_as_a_document_with_a_pdf_to_who_asks(asked: Site, ehr: Sink) -> None:
     await asked.apply(order(), result(text="Normal brain (3 mL).\nNo mass."))
     reports = await told(asked, ehr)

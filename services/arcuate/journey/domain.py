@@ -12,7 +12,8 @@ from typing import Any
 
 Json = dict[str, Any]
 
-_OPEN_BOOKING = frozenset({"booked", "pending", "proposed", "arrived", "checked-in"})
+_OPEN_BOOKING = frozenset({"booked", "arrived", "checked-in"})
+_ASKED_FOR = frozenset({"pending", "proposed"})
 _HERE = frozenset({"arrived", "checked-in", "fulfilled"})
 _SIGNED = frozenset({"final", "amended", "corrected", "appended"})
 _ENDED_TASK = frozenset({"completed", "cancelled", "rejected", "failed", "entered-in-error"})
@@ -84,6 +85,11 @@ class Facts:
         """The booking that counts: the latest that is still open."""
         open_ones = [a for a in self.appointments if a.get("status") in _OPEN_BOOKING]
         return max(open_ones, key=lambda a: (str(a.get("start", "")), str(a.get("id")))) if open_ones else None
+
+    @property
+    def booking_asked(self) -> bool:
+        """Whether a slot is held or asked of the RIS, which has not confirmed it yet."""
+        return any(a.get("status") in _ASKED_FOR for a in self.appointments)
 
     @property
     def open_task(self) -> Json | None:

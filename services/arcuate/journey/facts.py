@@ -162,6 +162,7 @@ def missed(facts: Facts) -> bool:
     return (
         any(a.get("status") == "noshow" for a in facts.appointments)
         and facts.open_appointment is None
+        and not facts.booking_asked
         and not arrived(facts)
         and not scanned(facts)
     )

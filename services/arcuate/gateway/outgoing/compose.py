@@ -218,10 +218,12 @@ class Composer:
         patient = await self._first(actors, "Patient")
         if patient is None:
             return []
+        order = await self._first(appointment.get("basedOn", []), "ServiceRequest")
+        places = [one for one in [await self._read(actor, "Location") for actor in actors] if one]
         made = []
         for receiver in receivers:
             envelope = self._envelope(receiver, "SRM", srm.EVENTS[srm.asked(task)], "SRM_S01")
-            raw = srm.message(envelope, task, appointment, patient, self.zone)
+            raw = srm.message(envelope, task, appointment, patient, self.zone, order, places)
             build.check(raw)
             made.append(self._outgoing(receiver, "ask", f"Task/{task['id']}", patient, [], envelope, raw))
         return made

@@ -170,6 +170,13 @@ def time_of(text: str) -> str:
     return timestamps.write(moment.instant, moment.zone)
 
 
+def place(location: Json) -> tuple[build.Component, ...]:
+    """Return a Location as PL: point of care, room and bed as they came, and whose place it is."""
+    number: Json = next(iter(location.get("identifier", [])), {})
+    pieces = str(number.get("value") or location.get("name") or "").split("/", 2)
+    return (*pieces, *[""] * (3 - len(pieces)), authority(str(number.get("system", ""))))
+
+
 def _content(content: Content) -> list[str]:
     """Return OBX: the text line by line, then each measured value."""
     made: list[str] = []

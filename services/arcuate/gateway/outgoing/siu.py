@@ -54,7 +54,8 @@ def message(envelope: build.Envelope, content: Content) -> bytes:
     services = content.appointment.get("serviceType") or [{"text": "Imaging"}]
     lines += [_ais(place, service, content.appointment, action) for place, service in enumerate(services, 1)]
     lines += [
-        segment("AIL", {1: str(place), 2: action, 3: _pl(location)}) for place, location in enumerate(content.places, 1)
+        segment("AIL", {1: str(place), 2: action, 3: oru.place(location)})
+        for place, location in enumerate(content.places, 1)
     ]
     return build.message(envelope, lines)
 
@@ -96,10 +97,3 @@ def _ais(place: int, service: Json, appointment: Json, action: str) -> str:
     if minutes := appointment.get("minutesDuration"):
         fields |= {7: str(minutes), 8: "min"}
     return segment("AIS", fields)
-
-
-def _pl(location: Json) -> tuple[build.Component, ...]:
-    """PL: point of care, room and bed as they came, and whose place it is."""
-    number: Json = next(iter(location.get("identifier", [])), {})
-    pieces = str(number.get("value") or location.get("name") or "").split("/", 2)
-    return (*pieces, *[""] * (3 - len(pieces)), oru.authority(str(number.get("system", ""))))

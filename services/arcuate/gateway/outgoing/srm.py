@@ -4,6 +4,7 @@ Read from the Task: `code` (urn:arcuate:cs:ask: book, reschedule, cancel), `focu
 `input` with `type.text` "start" or "end" and a `valueDateTime` the wished time, `requester.display` who asks.
 """
 
+from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 from arcuate.gateway.outgoing import oru
@@ -25,8 +26,11 @@ def asked(task: Json) -> str:
     )
 
 
-def message(envelope: build.Envelope, task: Json, appointment: Json, patient: Json, zone: ZoneInfo) -> bytes:
-    """Return the request."""
+def message(
+    envelope: build.Envelope, task: Json, appointment: Json, patient: Json, zone: ZoneInfo, order: Json | None = None,
+    places: Sequence[Json] = (),
+) -> bytes:  # fmt: skip
+    """Return the request; `order` is what the appointment is for, `places` are its Locations."""
     kind = asked(task)
     fields: dict[int, Value] = {
         1: appointment_number(appointment, "PLAC"),
@@ -38,6 +42,9 @@ def message(envelope: build.Envelope, task: Json, appointment: Json, patient: Js
     }
     if not any(part for part in fields[1]):
         fields[1] = fields[2]
+    if order is not None:
+        placer, filler, _ = oru.numbers(order)
+        fields |= {24: placer, 25: filler}
     times = [_wished(task, name, zone) for name in ("start", "end")]
     if any(times):
         fields[11] = tuple(times)
@@ -45,8 +52,11 @@ def message(envelope: build.Envelope, task: Json, appointment: Json, patient: Js
     ais: dict[int, Value] = {1: "1", 2: _ACTION[kind], 3: oru.coded(service)}
     if start := appointment.get("start"):
         ais[4] = oru.time_of(str(start))
+    rooms = [
+        segment("AIL", {1: str(place), 2: _ACTION[kind], 3: oru.place(one)}) for place, one in enumerate(places, 1)
+    ]
     return build.message(
-        envelope, [segment("ARQ", fields), oru.pid(patient), segment("RGS", {1: "1"}), segment("AIS", ais)]
+        envelope, [segment("ARQ", fields), oru.pid(patient), segment("RGS", {1: "1"}), segment("AIS", ais), *rooms]
     )
 
 
