@@ -10,17 +10,17 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from arcuate.kernel.background import background
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.db.database import Database
+from arcuate.kernel.db.driver import Driver, driver_of, insert, instant_of, marks
 from arcuate.kernel.db.types import UtcDateTime
 from arcuate.kernel.errors import ArcuateError, BadInput, Conflict, NotFound
 from arcuate.kernel.log import get_logger
@@ -29,6 +29,25 @@ T = TypeVar("T")
 
 READY, LEASED, DONE, PARKED, DISCARDED = "ready", "leased", "done", "parked", "discarded"
 _OPEN = (READY, LEASED)
+_JOB = ("kind", "payload", "dedupe", "state", "attempt", "tries", "created", "due")
+_KEY = ("job_id", "key", "open")
+_ADD = f"INSERT INTO work ({', '.join(_JOB)}) VALUES ({marks(len(_JOB))}) ON CONFLICT (dedupe) DO NOTHING RETURNING id"  # noqa: S608
+# One question for each state: each is answered in the order of an index, so that a long line costs no more than a short one.
+_DUE = (f"state = '{LEASED}' AND lease_until <= ?", f"state = '{READY}' AND due <= ?")
+_FREE = (
+    " AND NOT EXISTS (SELECT 1 FROM work_key mine JOIN work_key other ON other.key = mine.key AND other.open = TRUE "
+    "AND other.job_id < mine.job_id WHERE mine.job_id = work.id)"
+)  # no earlier open job has one of its keys
+_KEYS_OF = "SELECT job_id, key FROM work_key WHERE job_id IN ({}) ORDER BY job_id, key"
+_LEASE = (
+    f"UPDATE work SET state = '{LEASED}', attempt = attempt + 1, lease_until = ? WHERE id IN ({{}}) "  # noqa: S608
+    "RETURNING id, kind, payload, attempt, created"
+)
+_FINISH = (
+    "UPDATE work SET state = ?, reason = ?, lease_until = NULL, due = coalesce(?, due), tries = tries + ? "  # noqa: S608
+    f"WHERE id = ? AND attempt = ? AND state = '{LEASED}' RETURNING id"
+)
+_CLOSE = "UPDATE work_key SET open = ? WHERE job_id = ?"
 
 
 class Park(ArcuateError):
@@ -61,6 +80,16 @@ class Job:
     payload: dict[str, Any]
     attempt: int
     first_due: datetime
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """One job to enqueue."""
+
+    kind: str
+    now: datetime
+    keys: tuple[str, ...] = ()
+    payload: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,27 +139,29 @@ class WorkTable:
             sa.Index("ix_work_key_open", "key", "open", "job_id"),
         )  # fmt: skip
 
-        # Built once: a statement costs more to build than to run, and this one is part of every acknowledgement.
-        self._add = {
-            name: insert(self.jobs).on_conflict_do_nothing(index_elements=["dedupe"]).returning(self.jobs.c.id)
-            for name, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
-        }
-        self._add_keys = sa.insert(self.keys)
-
     def enqueue(
         self, session: Session, kind: str, *, now: datetime, keys: Sequence[str] = (),
         payload: Mapping[str, Any] | None = None, due: datetime | None = None, dedupe: str | None = None,
     ) -> int | None:  # fmt: skip
         """Add a job in the caller's transaction; returns its number, or None if `dedupe` stands already."""
-        row = {
-            "kind": kind, "payload": json.dumps(dict(payload or {})), "dedupe": dedupe, "state": READY, "attempt": 0, "tries": 0,
-            "created": now, "due": due or now,
-        }  # fmt: skip
-        statement = self._add[session.get_bind().dialect.name]
-        number = session.execute(statement, row).scalar_one_or_none()
-        if number is not None and keys:
-            session.execute(self._add_keys, [{"job_id": number, "key": key, "open": True} for key in sorted(set(keys))])
+        driver = driver_of(session.connection())
+        added = driver.rows(_ADD, _row(driver, kind, payload, dedupe, now, due))
+        if not added:
+            return None
+        number: int = added[0][0]
+        insert(driver, "work_key", _KEY, [(number, key, True) for key in sorted(set(keys))])
         return number
+
+    def enqueue_all(self, driver: Driver, new: Sequence[NewJob]) -> None:
+        """Add jobs in this order, in the transaction of the driver and in a few statements."""
+        if not new:
+            return
+        numbers = driver.numbers("work", len(new))
+        insert(driver, "work", ("id", *_JOB), [
+            (number, *_row(driver, one.kind, one.payload, None, one.now, None)) for number, one in zip(numbers, new, strict=True)
+        ])  # fmt: skip
+        held = [(number, key, True) for number, one in zip(numbers, new, strict=True) for key in sorted(set(one.keys))]
+        insert(driver, "work_key", _KEY, held)
 
     def has_ready(self, session: Session, kind: str, key: str, now: datetime) -> bool:
         """Return whether a job of this kind and key waits that no worker has begun: one more would do the same."""
@@ -142,34 +173,32 @@ class WorkTable:
         )
         return session.execute(query.limit(1)).first() is not None
 
+    def any_due(self, session: Session, kinds: Sequence[str], now: datetime) -> bool:
+        """Return whether a job is due, whether or not an earlier one of its keys still holds it back."""
+        driver = driver_of(session.connection())
+        values = (driver.instant(now), *kinds, 1)
+        return any(driver.rows(_find(due, "", len(kinds)), values) for due in _DUE)
+
     def claim(self, session: Session, kinds: Sequence[str], now: datetime, lease_s: float, limit: int) -> list[Job]:
-        """Lease up to `limit` due jobs whose keys have no earlier open job."""
-        jobs, keys, other = self.jobs, self.keys, self.keys.alias()
-        blocked = (
-            sa.select(keys.c.job_id)
-            .join(other, sa.and_(other.c.key == keys.c.key, other.c.open, other.c.job_id < keys.c.job_id))
-            .where(keys.c.job_id == jobs.c.id)
-            .exists()
-        )
-        due = sa.or_(
-            sa.and_(jobs.c.state == READY, jobs.c.due <= now),
-            sa.and_(jobs.c.state == LEASED, jobs.c.lease_until <= now),
-        )
-        found = session.execute(
-            sa.select(jobs).where(jobs.c.kind.in_(kinds), due, ~blocked).order_by(jobs.c.id).limit(limit)
-            .with_for_update(skip_locked=True)
-        ).mappings().all()  # fmt: skip
-        claimed = []
-        for row in found:
-            session.execute(
-                sa.update(jobs).where(jobs.c.id == row["id"])
-                .values(state=LEASED, attempt=row["attempt"] + 1, lease_until=now + timedelta(seconds=lease_s))
-            )  # fmt: skip
-            held = session.execute(sa.select(keys.c.key).where(keys.c.job_id == row["id"])).scalars().all()
-            claimed.append(
-                Job(row["id"], row["kind"], tuple(held), json.loads(row["payload"]), row["attempt"] + 1, row["created"])
-            )
-        return claimed
+        """Lease up to `limit` due jobs whose keys have no earlier open job: first those whose lease ran out, then as they fell due."""
+        driver = driver_of(session.connection())
+        at, until = driver.instant(now), driver.instant(now + timedelta(seconds=lease_s))
+        free = "" if driver.sqlite else " FOR UPDATE SKIP LOCKED"
+        found: list[int] = []
+        for due in _DUE:
+            if limit > len(found):
+                asked = _find(due, _FREE, len(kinds)) + free
+                found += [row[0] for row in driver.rows(asked, (at, *kinds, limit - len(found)))]
+        if not found:
+            return []
+        held: dict[int, list[str]] = {number: [] for number in found}
+        for number, key in driver.rows(_KEYS_OF.format(marks(len(found))), found):
+            held[number].append(key)
+        leased = driver.rows(_LEASE.format(marks(len(found))), (until, *found))
+        return [
+            Job(number, kind, tuple(held[number]), json.loads(payload), attempt, instant_of(created))
+            for number, kind, payload, attempt, created in sorted(leased)
+        ]
 
     def finish(
         self,
@@ -186,22 +215,13 @@ class WorkTable:
         Raises:
             LeaseLost: The attempt is no longer the current one.
         """
-        jobs = self.jobs
-        values: dict[str, Any] = {"state": state, "reason": reason, "lease_until": None}
-        if due is not None:
-            values["due"] = due
-        if tried:
-            values["tries"] = jobs.c.tries + 1
-        changed = session.execute(
-            sa.update(jobs)
-            .where(jobs.c.id == job.id, jobs.c.attempt == job.attempt, jobs.c.state == LEASED)
-            .values(**values)
-            .returning(jobs.c.tries)
-        ).scalar_one_or_none()
-        if changed is None:
+        driver = driver_of(session.connection())
+        values = (state, reason, driver.instant(due), int(tried), job.id, job.attempt)
+        changed = driver.rows(_FINISH, values)
+        if not changed:
             raise LeaseLost("The lease of this job has passed to another worker", where=f"job {job.id}")
-        if state not in _OPEN:
-            session.execute(sa.update(self.keys).where(self.keys.c.job_id == job.id).values(open=False))
+        if state not in _OPEN and job.keys:
+            driver.rows(_CLOSE, (False, job.id))
 
     def tries(self, session: Session, job_id: int) -> int:
         """Return how many attempts have failed."""
@@ -304,17 +324,9 @@ class Worker:
 
     async def _claim(self, limit: int) -> list[Job]:
         now, kinds = self._clock.now(), list(self._handlers)
-        if not await self._database.read(lambda s: self._any_due(s, kinds, now)):
+        if not await self._database.read(lambda s: self._table.any_due(s, kinds, now)):
             return []
         return await self._database.write(lambda s: self._table.claim(s, kinds, now, self._lease_s, limit))
-
-    def _any_due(self, session: Session, kinds: Sequence[str], now: datetime) -> bool:
-        jobs = self._table.jobs
-        due = sa.or_(
-            sa.and_(jobs.c.state == READY, jobs.c.due <= now),
-            sa.and_(jobs.c.state == LEASED, jobs.c.lease_until <= now),
-        )
-        return session.execute(sa.select(jobs.c.id).where(jobs.c.kind.in_(kinds), due).limit(1)).first() is not None
 
     async def _forever(self) -> None:
         running: set[asyncio.Task[None]] = set()
@@ -414,6 +426,23 @@ class Worker:
             return
         due = self._clock.now() + timedelta(seconds=self._backoff(tries))
         await self._database.write(lambda s: self._table.finish(s, job, READY, reason=reason, due=due))
+
+
+def _find(due: str, free: str, kinds: int) -> str:
+    """The question for the first due jobs of one state; its values are the time, the kinds and how many."""
+    return f"SELECT id FROM work WHERE {due} AND kind IN ({marks(kinds)}){free} ORDER BY due, id LIMIT ?"  # noqa: S608 - our own
+
+
+def _row(
+    driver: Driver,
+    kind: str,
+    payload: Mapping[str, Any] | None,
+    dedupe: str | None,
+    now: datetime,
+    due: datetime | None,
+) -> tuple[Any, ...]:
+    created = driver.instant(now)
+    return kind, json.dumps(dict(payload or {})), dedupe, READY, 0, 0, created, driver.instant(due) if due else created
 
 
 def _origin(error: BaseException) -> str:
