@@ -55,6 +55,13 @@ def test_f019_any_text_survives_any_delimiters(text: str, delimiters: Delimiters
     assert escape.decode(escape.encode(text, delimiters), delimiters) == text
 
 
+def test_f022_two_quotes_as_text_do_not_delete_what_the_receiver_has() -> None:
+    quotes = '""'
+    message = Message.parse(f"MSH|^~\\&|A\rOBX|1|TX|||{escape.encode(quotes)}\r".encode())
+    assert message.value("OBX-5") == quotes
+    assert not message.null("OBX-5")
+
+
 @given(TEXT)
 def test_no_text_can_end_its_field_its_segment_or_its_frame(text: str) -> None:
     written = f"MSH|^~\\&|A\rOBX|1|TX|||{escape.encode(text)}|||after\r"

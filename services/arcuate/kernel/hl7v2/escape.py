@@ -11,6 +11,7 @@ import re
 
 from arcuate.kernel.hl7v2.delimiters import DEFAULT, Delimiters
 
+_NULL = '""'
 _HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)\Z")
 _LINE_COMMAND = re.compile(r"\.(br|sp|ce|fi|nf|in|ti|sk)\s*([+-]?\d{0,3})\Z")
 # Local sequences and switches of the character set: one whole, kept as they stand.
@@ -105,7 +106,10 @@ def encode(text: str, delimiters: Delimiters = DEFAULT) -> str:
     """Text with every delimiter, line end and control character escaped. Lone surrogates are refused by the UTF-8 that follows.
 
     Delimiters that the message does not have need no escape; without an escape character the delimiters become spaces.
+    A text that is just two quotes would say "delete what you have" (chapter 2.5.3): its first quote is escaped.
     """
+    if text == _NULL:
+        return f'{delimiters.escape}X22{delimiters.escape}"' if delimiters.escape else '" "'
     table = _table(delimiters)
     if not any(character in table for character in text):
         return text
