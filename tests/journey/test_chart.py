@@ -11,7 +11,7 @@ from journey_world import house_client, settle
 
 from arcuate.house import House, HouseSettings, open_house
 from arcuate.kernel.clock import ManualClock
-from arcuate.kernel.codes import accession_identifier, identifier, reference
+from arcuate.kernel.codes import CS_KNOWN, HISTORY_TAG, accession_identifier, concept, identifier, reference
 from arcuate.kernel.fhir.client import FhirClient
 from arcuate.kernel.settings import SiteSettings
 
@@ -80,3 +80,50 @@ async def test_an_implant_of_the_devices_or_the_problem_list_is_seen_by_the_chec
     })  # fmt: skip
     await settle(house)
     assert await flags(fhir) - before
+
+
+async def test_what_was_taken_over_from_the_past_begins_no_case_and_is_read_by_a_live_one(
+    house: House, http: httpx.AsyncClient
+) -> None:
+    fhir = FhirClient(http)
+    patient = await order(fhir, "CT head without contrast", "Headache since 2 days after a fall with head trauma")
+    past = {"meta": {"tag": [HISTORY_TAG]}, "subject": patient, "intent": "order"}
+    await fhir.create({
+        **past, "resourceType": "ServiceRequest", "status": "completed", "identifier": [accession_identifier("OLD")], "code": {"text": "MR Brain"},
+    })  # fmt: skip
+    await fhir.create({
+        **past, "resourceType": "MedicationRequest", "status": "active", "medicationCodeableConcept": {"text": "Apixaban 5 mg"},
+    })  # fmt: skip
+    await settle(house)
+    cases = (await http.get("/journey/cases")).json()["cases"]
+    assert [case["accession"] for case in cases] == ["C1"]
+    assert "priority_mismatch" in await flags(fhir)
+
+
+async def test_what_the_ehr_does_not_answer_is_not_known_in_the_check_and_asked_anew_when_it_does(
+    house: House, http: httpx.AsyncClient
+) -> None:
+    fhir = FhirClient(http)
+    patient = await order(fhir, "CT head with contrast", "Known meningioma, follow up")
+    told = {
+        "resourceType": "List", "identifier": [identifier("urn:arcuate:id:ehr-answer", "1")], "status": "current", "mode": "snapshot",
+        "subject": patient,
+    }  # fmt: skip
+
+    def entry(state: str) -> dict[str, Any]:
+        return {"flag": concept(CS_KNOWN, state), "item": {"type": "AllergyIntolerance", "display": "allergies"}}
+
+    made = await fhir.create({**told, "entry": [entry("silent")]})
+    await settle(house)
+    sentences = [
+        str(flag.get("detail", ""))
+        for flag in await fhir.search("DetectedIssue", {"status": "preliminary,final,registered"})
+    ]
+    assert any("allergies" in sentence for sentence in sentences), sentences
+    await fhir.update({**made, "entry": [entry("answered")]}, if_match=made["meta"]["versionId"])
+    await settle(house)
+    sentences = [
+        str(flag.get("detail", ""))
+        for flag in await fhir.search("DetectedIssue", {"status": "preliminary,final,registered"})
+    ]
+    assert not any("allergies" in sentence for sentence in sentences), sentences
