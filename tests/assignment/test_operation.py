@@ -222,3 +222,14 @@ async def test_nobody_gets_in_without_a_token(desk: Any) -> None:
     async with httpx.AsyncClient(transport=desk.http._transport, base_url="http://house") as stranger:
         assert (await stranger.post("/assignment/Task/$assign", json={})).status_code == 401
         assert (await stranger.get("/assignment/worklists/a")).status_code == 401
+
+
+async def test_a_reading_brought_forward_by_a_machine_says_so_to_its_reader(desk: Any, department: Any) -> None:
+    words = "Read sooner: haemorrhage of 34 mL found by a machine, not reviewed by anybody. The order said routine."
+    reason = {"coding": [{"system": "urn:arcuate:cs:task", "code": "raised-by-machine"}], "text": words}
+    changed = await desk.assign(
+        department.case("c1", priority="urgent", due=60, reasonCode=reason), department.person("a", {"spine": 3})
+    )
+
+    assert department.sentences(changed["c1"])["raised"] == [words]
+    assert changed["c1"]["priority"] == "urgent" and changed["c1"]["reasonCode"] == reason

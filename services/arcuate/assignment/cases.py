@@ -14,6 +14,7 @@ from arcuate.kernel.fhir.bundle import reference_id
 
 READ = "read"
 CHOSEN_BY_PERSON = "chosen-by-person"
+RAISED_BY_MACHINE = "raised-by-machine"
 
 _OPEN = frozenset({"requested", "received", "ready"})
 _IN_HAND = frozenset({"accepted", "in-progress", "on-hold"})
@@ -80,6 +81,13 @@ class Reading:
     stated: Priority
     standing: Standing
     owner: str | None
+
+    @property
+    def raised_by_machine(self) -> str:
+        """Why a machine brought it forward, as journey wrote it into the Task; empty where none did."""
+        reason = self.task.get("reasonCode") or {}
+        codes = {c.get("code") for c in reason.get("coding", []) if c.get("system") == CS_TASK}
+        return str(reason.get("text") or "") if RAISED_BY_MACHINE in codes else ""
 
     @property
     def raised(self) -> bool:

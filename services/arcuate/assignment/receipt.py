@@ -53,11 +53,12 @@ class Moment:
         return f"{then:%H:%M}" if then.date() == local_now.date() else f"{then:%a %d %b %H:%M}"
 
 
-def given(problem: Problem, plan: Plan, case: Case, moment: Moment, *, raised: bool) -> list[Line]:
+def given(problem: Problem, plan: Plan, case: Case, moment: Moment, *, raised: bool, machine: str = "") -> list[Line]:
     """Return the receipt of a case that somebody got.
 
     Args:
         raised: The case counted as more urgent than its order says, because its due time is near.
+        machine: Why a machine brought it forward; empty where none did.
     """
     reader = problem.reader(str(plan.assign[case.id]))
     able = [r for r in problem.readers if exclusion(r, case) is None]
@@ -70,6 +71,8 @@ def given(problem: Problem, plan: Plan, case: Case, moment: Moment, *, raised: b
     ]
     if case.prior is not None:
         lines.append(Line("continuity", _continuity(problem, case, reader)))
+    if machine:
+        lines.append(Line("raised", machine))
     if raised:
         lines.append(Line("raised", "near its due time, so it counts as urgent; the order's own priority is unchanged"))
     lines.append(Line("next-best", _next_best(problem, plan, case, reader, used)))

@@ -97,7 +97,7 @@ def _decide(reading: Reading, problem: Problem, made: Plan, moment: receipt.Mome
         lines = tuple(receipt.Line("excluded", e.sentence) for e in excluded)
         return task, Decision(case.id, None, case.minutes, changed, lines, tuple(excluded))
     reader = problem.reader(reader_id)
-    lines = tuple(receipt.given(problem, made, case, moment, raised=reading.raised))
+    lines = tuple(receipt.given(problem, made, case, moment, raised=reading.raised, machine=reading.raised_by_machine))
     task = given_task(reading, reader, lines, moment)
     return task, Decision(case.id, reader_id, reading_minutes(reader, case), reader_id != reading.owner, lines)
 
@@ -181,9 +181,14 @@ def worklist(tasks: Sequence[Json], orders: Sequence[Json], planner: Planner, no
     rows: list[tuple[Case, Row]] = []
     for reading in found:
         lines = tuple(_receipt_lines(reading.task))
+        machine = reading.raised_by_machine
+        if machine and all(line.sentence != machine for line in lines):
+            lines += (receipt.Line("raised", machine),)  # brought forward after it was given
         why = next((line.sentence for line in lines if line.label == "why"), "taken or given by a person")
         if reading.owner is None:
             why = "shared list"
+        if machine:
+            why = f"{machine} ({why})"
         rows.append((
             reading.case,
             Row(

@@ -24,6 +24,7 @@ from arcuate.journey.domain import (
     signed,
 )
 from arcuate.journey.facts import Gathered, missed
+from arcuate.journey.raising import raised, sentence
 from arcuate.journey.room import Journey
 from arcuate.journey.table import Ask
 from arcuate.journey.tables import CaseRow
@@ -121,7 +122,7 @@ async def one_act(case: InHand) -> bool:
     if case.gathered.unjoined and facts.order and facts.patient:
         await _join(case, facts.order)
         return True
-    if await _tend_task(case) or await _tend_draft(case) or await _tend_late(case):
+    if await _tend_task(case) or await _tend_priority(case) or await _tend_draft(case) or await _tend_late(case):
         return True
     for ask, mark in case.journey.table.next_asks(facts):
         if not _too_soon(case, ask, mark) and await _put(case, ask, mark):
@@ -185,6 +186,20 @@ async def _tend_task(case: InHand) -> bool:
         "restriction": {"period": {"end": due.isoformat(timespec="seconds")}},
     }
     await journey.fhir.create(made, {"identifier": f"{job_system('journey')}|{number}"})
+    return True
+
+
+async def _tend_priority(case: InHand) -> bool:
+    """Bring the reading forward where a machine that the site has switched on asks for it."""
+    facts, journey = case.facts, case.journey
+    if facts.open_task is None or signed(facts):
+        return False
+    made = raised(facts.open_task, facts.observations, journey.clock.now(), _due_minutes(journey))
+    if made is None:
+        return False
+    await journey.fhir.update(made, facts.open_task["meta"]["versionId"])
+    row, now, text = case.row, journey.clock.now(), sentence(made)
+    await case.write(lambda s: store.note(s, row.id, "assigned", now, text, mark=f"{row.id}:raised:{made['id']}"))
     return True
 
 
