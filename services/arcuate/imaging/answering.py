@@ -11,7 +11,7 @@ from sqlmodel import Session
 from arcuate.imaging import comparison, resources, shadow, standing, store, worklist
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.domain import Refusal, RefusalCode, refusal_from_json
-from arcuate.imaging.pipelines import Pipeline, asked_by, pipelines
+from arcuate.imaging.pipelines import SHADOW, Pipeline, asked_by, pipelines
 from arcuate.imaging.resources import Said
 from arcuate.imaging.structures import parts
 from arcuate.imaging.tables import InstanceRow, MeasurementRow, StudyRow, work
@@ -150,7 +150,9 @@ async def _present(
         started = resources.when(said.date, said.time, imaging.site.zone)
         volumes = resources.observations(json.loads(done.summary or "{}"), study, order, row.id, done.finished, started)
         recorded = await _earlier(imaging, study)
-        told = shadow.spoken(comparison.in_context(volumes, recorded), pipeline, imaging.settings)
+        # The limits of measurement error are those of brain volumes on MR: what speaks out of a shadow is compared with nothing.
+        alone = pipeline.mode == SHADOW
+        told = shadow.spoken(volumes, pipeline, imaging.settings) if alone else comparison.in_context(volumes, recorded)
         made = standing.as_judged(told, recorded)
     study_id = row.id
     earlier = await imaging.database.read(lambda s: store.measurements(s, study_id, pipeline.name))
