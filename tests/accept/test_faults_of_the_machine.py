@@ -36,7 +36,7 @@ async def test_f042_a_flush_that_fails_is_never_acknowledged_positively_and_what
     """The third to fifth flush of the journal's log fail with EIO in whichever thread makes them (strace injects the error)."""
     await _made(tmp_path / "data")
     failing = (
-        strace, "-f", "-qq", "-o", str(tmp_path / "trace"), "-P", str(tmp_path / "data/gateway/gateway.db-wal"),
+        strace, "-f", "-qq", "-o", str(tmp_path / "trace"), "-P", str(tmp_path / "data/gateway/door.db-wal"),
         "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO:when=3..5",
     )  # fmt: skip
     codes: list[tuple[str, str]] = []

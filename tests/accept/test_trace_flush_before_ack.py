@@ -37,14 +37,14 @@ def unflushed(trace: Iterable[str]) -> tuple[list[str], list[str]]:
             continue
         call, thread, rest = found["resumed"] or found["call"], found["thread"], found["rest"]
         if call in ("fsync", "fdatasync"):
-            if found["call"] and "gateway.db-wal" in found["file"]:
+            if found["call"] and "door.db-wal" in found["file"]:
                 flushing[thread] = set(written)
             if thread in flushing and re.search(r"\)\s+= 0\b", rest):
                 done = flushing.pop(thread)
                 flushed |= done
                 for one in done:
                     written.pop(one, None)
-        elif found["call"] and "gateway.db-wal" in found["file"]:
+        elif found["call"] and "door.db-wal" in found["file"]:
             written |= dict.fromkeys(one for one in re.findall(r"\|(S\d+N\d+)\|", rest) if one not in flushed)
         elif found["call"] and ("TCP" in found["file"] or "socket" in found["file"]):
             for said in _ACK.finditer(rest):

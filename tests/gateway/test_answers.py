@@ -8,8 +8,8 @@ from tests.gateway.conftest import Site, open_site
 from tests.gateway.messages import order
 
 from arcuate.gateway import domain, profile
+from arcuate.gateway.arrivals import SqliteKeeper
 from arcuate.gateway.domain import Finding, Verdict
-from arcuate.gateway.keeper import SqliteKeeper
 from arcuate.gateway.profile import Profile
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.kernel.hl7v2 import ack, header
@@ -75,9 +75,9 @@ def test_a_storage_fault_can_close_the_connection_instead() -> None:
 
 
 def _pages(site: Site, most: int) -> None:
-    """Let the journal's file grow to so many pages and no further: a disk that is full."""
+    """Let the door's file grow to so many pages and no further: a disk that is full."""
     assert isinstance(site.door.keeper, SqliteKeeper)
-    site.door.keeper._connection.execute(f"PRAGMA max_page_count = {most}")
+    site.door.keeper._own.execute(f"PRAGMA max_page_count = {most}")
 
 
 async def test_f008_a_full_disk_is_never_acknowledged_positively_and_the_door_recovers(site: Site) -> None:

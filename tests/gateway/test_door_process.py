@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from tests.gateway.messages import order
 
+from arcuate.gateway.arrivals import Mover
 from arcuate.gateway.door import Place, ProcessDoor, make
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.kernel.clock import SystemClock
@@ -27,14 +28,14 @@ def place(tmp_path: Path) -> Place:
 
 
 def _journal(place: Place) -> list[str]:
-    engine = sa.create_engine(place.url)
+    database = Database(place.url, place.schema)
     try:
-        with engine.connect() as connection:
-            return list(
-                connection.execute(sa.text("SELECT control_id FROM frame WHERE unread ORDER BY number")).scalars()
-            )
+        Mover(database).move_all()
+        return database.read_sync(
+            lambda s: list(s.execute(sa.text("SELECT control_id FROM frame WHERE unread ORDER BY number")).scalars())
+        )
     finally:
-        engine.dispose()
+        database.close()
 
 
 def _children() -> set[int]:

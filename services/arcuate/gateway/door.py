@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import uvloop
+from sqlalchemy import make_url
 
 from arcuate.gateway import profile
+from arcuate.gateway.arrivals import SqliteKeeper
 from arcuate.gateway.intake import Intake
-from arcuate.gateway.keeper import open_keeper
+from arcuate.gateway.keeper import Keeper, PostgresKeeper
 from arcuate.gateway.listener import Listener
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.kernel.clock import Clock, SystemClock
@@ -90,7 +92,7 @@ class LocalDoor:
     """The door in this process, on this loop and clock."""
 
     def __init__(self, place: Place, settings: GatewaySettings, clock: Clock, on_stored: Callable[[], None]) -> None:
-        self.keeper = open_keeper(place.url, place.schema)
+        self.keeper = _keeper(place)
         self.intake = Intake(self.keeper, profile.load(settings.profiles_dir), settings, clock, on_stored)
         self.listener = Listener(self.intake, settings, clock, place.spool_dir)
         self.port = 0
@@ -212,6 +214,14 @@ class ProcessDoor:
             child.kill()
             await child.wait()
         await lines
+
+
+def _keeper(place: Place) -> Keeper:
+    """Return what keeps frames for a door; the room's database is migrated already."""
+    url = make_url(place.url)
+    if url.get_backend_name() == "sqlite":
+        return SqliteKeeper(Path(url.database or ""))
+    return PostgresKeeper(url.set(drivername="postgresql").render_as_string(hide_password=False), place.schema)
 
 
 def _bind(settings: GatewaySettings) -> socket.socket:

@@ -7,6 +7,7 @@ from sqlalchemy import make_url
 from sqlmodel import Session, col, select
 
 from arcuate.gateway import spool, store
+from arcuate.gateway.arrivals import Mover
 from arcuate.gateway.tables import Frame, Message
 from arcuate.kernel.db import Database
 from arcuate.kernel.errors import BadInput
@@ -17,6 +18,7 @@ _PAGE = 500
 def lines(database: Database) -> Iterator[str]:
     """Yield one line a frame, oldest first: number, time, sender, type, answer, what became of it. No patient data."""
     yield f"{'number':>7}  {'received (UTC)':19}  {'sender':30}  {'type':9}  {'bytes':>9}  {'answer':6}  became"
+    _catch_up(database)
     after = 0
     while page := database.read_sync(lambda s, after=after: _page(s, after)):  # type: ignore[misc]
         for frame, became in page:
@@ -45,6 +47,7 @@ def raw(database: Database, number: int, spool_dir: Path | None = None) -> bytes
         NotFound: The journal has no such number.
         BadInput: It lies in the spool and nobody said where that is.
     """
+    _catch_up(database)
     return _bytes(database.read_sync(lambda s: store.frame(s, number)), _spool_dir(database, spool_dir))
 
 
@@ -57,6 +60,7 @@ def export(database: Database, folder: Path, spool_dir: Path | None = None) -> i
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise BadInput("The folder is not empty", where=str(folder), todo="Name an empty or a new folder.")
+    _catch_up(database)
     where, written, after = _spool_dir(database, spool_dir), 0, 0
     while True:
         page = database.read_sync(lambda s, after=after: _raw_page(s, after))  # type: ignore[misc]
@@ -66,6 +70,15 @@ def export(database: Database, folder: Path, spool_dir: Path | None = None) -> i
             after = frame.number or 0
             (folder / f"{frame.number:08d}.hl7").write_bytes(_bytes(frame, where))
             written += 1
+
+
+def _catch_up(database: Database) -> None:
+    """Bring what the door has taken into the journal, whether or not a program runs that does it."""
+    mover = Mover(database)
+    try:
+        mover.move_all()
+    finally:
+        mover.close()
 
 
 def _raw_page(session: Session, after: int) -> list[Frame]:

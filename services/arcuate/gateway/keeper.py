@@ -1,25 +1,20 @@
-"""Commits frames to the journal, before anything positive is answered, with the driver alone: an ORM costs more than the disc.
+"""Commits frames before anything positive is answered, with the driver alone: an ORM costs more than the disc.
 
 One keeper belongs to one door. `keep` writes all frames that are given together in one transaction; what they hold is read later
-(`sorter`). Two doors of one PostgreSQL journal may keep the same frame at the same moment: the unique `resend_key` decides.
+(`sorter`). On PostgreSQL they are committed to the journal itself, where two doors may keep the same frame at the same moment: the unique
+`resend_key` decides. On SQLite the door has a file of its own (`arrivals`).
 """
 
-import contextlib
 import hashlib
-import sqlite3
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 import psycopg
-from sqlalchemy import make_url
 
 from arcuate.kernel.errors import ArcuateError, StorageFault
 
-_LOCKED_S = 15.0
-_LOCKED_PAUSE_S = 0.0002
 _USED = "SELECT 1 FROM frame WHERE sender = ? AND control_id = ? LIMIT 1"
 _SAME_ID = "SELECT 1 FROM frame WHERE sender = ? AND control_id = ? AND received >= ? LIMIT 1"
 _SAME = "SELECT number, received, answer_code, answer FROM frame WHERE resend_key = ?"
@@ -84,78 +79,6 @@ class Keeper(Protocol):
         ...
 
 
-def open_keeper(url: str, schema: str | None) -> Keeper:
-    """Return the keeper for a room's database, which is migrated already."""
-    place = make_url(url)
-    if place.get_backend_name() == "sqlite":
-        return SqliteKeeper(place.database or "")
-    return PostgresKeeper(place.set(drivername="postgresql").render_as_string(hide_password=False), schema)
-
-
-class SqliteKeeper:
-    """Keeps frames in the room's SQLite file."""
-
-    def __init__(self, path: str) -> None:
-        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        # The room's own writer moves the log into the file: here it would stand between a message and its acknowledgement.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0"):
-            self._connection.execute(f"PRAGMA {pragma}")
-
-    def keep(self, frames: Sequence[NewFrame], window: datetime) -> list[Kept | ArcuateError]:
-        """Commit frames in one transaction; if one of them cannot be kept, each in its own."""
-        try:
-            return list(self._together(frames, window))
-        except sqlite3.OperationalError as error:
-            return [_not_kept(error)] * len(frames)
-        except Exception as error:  # noqa: BLE001 - one frame's fault must not cost the others their acknowledgements
-            if len(frames) == 1:
-                return [_not_kept(error)]
-            return [kept for frame in frames for kept in self.keep([frame], window)]
-
-    def _together(self, frames: Sequence[NewFrame], window: datetime) -> list[Kept]:
-        execute = self._connection.execute
-        self._begin()
-        try:
-            since = _text(window)
-            kept = [_add(execute, frame, _text(frame.received), since) for frame in frames]
-            execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                execute("ROLLBACK")
-            raise
-        return kept
-
-    def _begin(self) -> None:
-        """Take the write lock. SQLite's own waiting sleeps for milliseconds; a commit of the room's writer takes less than one."""
-        until = 0.0
-        while True:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
-                until = until or time.monotonic() + _LOCKED_S
-                if time.monotonic() > until:
-                    raise
-                time.sleep(_LOCKED_PAUSE_S)
-
-    def note(self, at: datetime, peer: str, kind: str, size: int, raw: bytes) -> None:
-        """Keep what happened beside whole frames."""
-        try:
-            self._begin()
-            self._connection.execute(_NOTE, (_text(at), peer, kind, size, raw))
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-            raise _not_kept(error) from error
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
-
 class PostgresKeeper:
     """Keeps frames in the room's PostgreSQL schema; a lost connection is opened again by the next frame."""
 
@@ -171,14 +94,14 @@ class PostgresKeeper:
             except _NothingSent:
                 continue  # the connection was dead before this transaction began
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                return [_not_kept(error)] * len(frames)
+                return [not_kept(error)] * len(frames)
             except Exception as error:  # noqa: BLE001 - one frame's fault must not cost the others their acknowledgements
                 if len(frames) == 1 and not isinstance(error, psycopg.errors.UniqueViolation):
-                    return [_not_kept(error)]
+                    return [not_kept(error)]
                 if len(frames) > 1:
                     return [kept for frame in frames for kept in self.keep([frame], window)]
                 # Another door has kept the same frame at this moment: the second look finds it.
-        return [_not_kept(None)] * len(frames)
+        return [not_kept(None)] * len(frames)
 
     def _together(self, frames: Sequence[NewFrame], window: datetime) -> list[Kept]:
         connection = self._open()
@@ -217,13 +140,13 @@ class PostgresKeeper:
         try:
             connection = self._open()
         except psycopg.Error as error:
-            raise _not_kept(error) from error
+            raise not_kept(error) from error
         try:
             connection.execute(_NOTE.replace("?", "%s").encode(), (at, peer, kind, size, raw))
             connection.commit()
         except psycopg.Error as error:
             self._let_go(connection)
-            raise _not_kept(error) from error
+            raise not_kept(error) from error
 
     def close(self) -> None:
         """Close the connection."""
@@ -235,8 +158,8 @@ class _NothingSent(Exception):
     """The connection was lost before a transaction began on it."""
 
 
-def _add(execute: Any, frame: NewFrame, received: Any, window: Any) -> Kept:
-    """Journal one frame in the open transaction; `received` and `window` are in the database's own form."""
+def _add(execute: Any, frame: NewFrame, received: datetime, window: datetime) -> Kept:
+    """Journal one frame in the open transaction."""
     content, key, warning = frame.digest.hex(), None, ""
     if not frame.control_id:
         # Without MSH-10 a message is compared only with the last one of the same sender.
@@ -260,12 +183,7 @@ def _add(execute: Any, frame: NewFrame, received: Any, window: Any) -> Kept:
     return Kept(frame.answer_code, frame.answer, repeated=False)
 
 
-def _text(instant: datetime) -> str:
-    """An instant as the room's tables keep it in SQLite: naive UTC."""
-    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
-
-
-def _not_kept(error: BaseException | None) -> StorageFault:
+def not_kept(error: BaseException | None) -> StorageFault:
     # The driver's text can hold values of the row: only its class is named.
     kind = type(error).__name__ if error is not None else "another door keeps the same frame"
     return StorageFault(f"The database did not keep the frame ({kind})", todo="Send it again later.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from arcuate.gateway import domain
 from arcuate.gateway.domain import Answer, Finding, Verdict
@@ -42,8 +43,11 @@ class Route:
         """Return the answer to a frame of this route that is simply stored."""
         if self.pieces is None:
             return domain.answer(header, _STORED, self.profile, control_id, now)
-        written = f"{now:%Y%m%d%H%M%S}".encode()
-        values = {_OWN: control_id.encode("ascii"), _THEIRS: header.control_id, _WRITTEN: written}
+        values = {
+            _OWN: control_id.encode("ascii"),
+            _THEIRS: header.control_id,
+            _WRITTEN: _written(now.replace(microsecond=0)),
+        }
         return Answer(self.code, b"".join([values.get(piece, piece) for piece in self.pieces]))
 
 
@@ -80,6 +84,12 @@ class Routes:
         fields = (*header.fields[:_CONTROL_ID], _THEIRS, *header.fields[_CONTROL_ID + 1 :])
         answer = domain.answer(header._replace(fields=fields), _STORED, profile, _OWN.decode(), _TIME)
         return Route(profile, sender, name, True, answer.code, tuple(_MARKS.split(answer.wire)))
+
+
+@lru_cache(8)
+def _written(second: datetime) -> bytes:
+    """Return a time as an answer carries it: worked out once a second."""
+    return f"{second:%Y%m%d%H%M%S}".encode()
 
 
 def latin(raw: bytes) -> str:

@@ -12,14 +12,14 @@ from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from arcuate.gateway import domain, store, verdict
+from arcuate.gateway.arrivals import Mover
 from arcuate.gateway.domain import State
 from arcuate.gateway.mapping import plan
 from arcuate.gateway.mapping.model import ContentFault
 from arcuate.gateway.mapping.plan import Context
 from arcuate.gateway.profile import Profile, Profiles
 from arcuate.gateway.settings import GatewaySettings
-from arcuate.gateway.store import Sorted
-from arcuate.gateway.tables import Frame
+from arcuate.gateway.store import Sorted, Unread
 from arcuate.gateway.verdict import Looked, NewMessage
 from arcuate.kernel.background import background
 from arcuate.kernel.clock import Clock
@@ -47,6 +47,7 @@ class Sorter:
     ) -> None:  # fmt: skip
         self._database, self._profiles, self._settings = database, profiles, settings
         self._clock, self._zone, self._on_sorted = clock, zone, on_sorted
+        self._mover = Mover(database)
         self._wake = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._log = get_logger("gateway")
@@ -60,6 +61,12 @@ class Sorter:
         return background(self._forever())
 
     async def _forever(self) -> None:
+        try:
+            await self._whenever_told()
+        finally:
+            self._mover.close()
+
+    async def _whenever_told(self) -> None:
         while True:
             self._wake.clear()
             try:
@@ -76,11 +83,14 @@ class Sorter:
         """Sort all frames that are unread; returns how many."""
         done = 0
         async with self._one_at_a_time:
-            while frames := await self._database.read(lambda s: store.unread(s, _TOGETHER)):
-                found = [await self._sorted(frame) for frame in frames]
-                done += await self._write(found)
-                self._on_sorted()
-        return done
+            while True:
+                moved = await self._mover.move()
+                frames = await self._database.read(lambda s: store.unread(s, _TOGETHER))
+                if frames:
+                    done += await self._write([await self._sorted(frame) for frame in frames])
+                    self._on_sorted()
+                elif not moved:
+                    return done
 
     async def _write(self, found: Sequence[Sorted]) -> int:
         """Write what frames hold; what cannot be written of one holds up no other."""
@@ -95,17 +105,18 @@ class Sorter:
             waiting = Sorted(found[0].frame, (NewMessage("", State.WAITING),))
             return await self._database.write(lambda s: store.add_sorted(s, [waiting]))
 
-    async def _sorted(self, frame: Frame) -> Sorted:
+    async def _sorted(self, frame: Unread) -> Sorted:
         try:
-            # A long message takes its time; doors and pages that share this loop go on meanwhile.
+            # A long message takes its time; pages and the mapping that share this loop go on meanwhile.
             if frame.size > _LONG_BYTES and frame.raw is not None:
                 return await asyncio.to_thread(self._read, frame)
+            await asyncio.sleep(0)
             return self._read(frame)
         except Exception as error:  # noqa: BLE001 - what cannot be read here is told by the mapping, which parks it
             self._log.error("frame not read", error=type(error).__name__)
             return Sorted(frame, (NewMessage(frame.kind, State.WAITING),))
 
-    def _read(self, frame: Frame) -> Sorted:
+    def _read(self, frame: Unread) -> Sorted:
         if frame.raw is None:
             return Sorted(frame, (verdict.too_large(frame.kind, frame.size, self._settings.processed_bytes),))
         if frame.size > len(frame.raw):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,32 +11,56 @@ from sqlmodel import Session, col, select
 
 from arcuate.gateway.domain import State, storable
 from arcuate.gateway.mapping.model import Wait
-from arcuate.gateway.tables import Cursor, Frame, Mark, Message, Waiting, work
+from arcuate.gateway.tables import Cursor, Frame, Message, Waiting, work
 from arcuate.gateway.verdict import NewMessage
 from arcuate.kernel.db import upsert
+from arcuate.kernel.db.driver import Driver, driver_of, insert, instant_of
+from arcuate.kernel.db.driver import marks as marks_for
 from arcuate.kernel.errors import BadInput, Conflict, NotFound
+from arcuate.kernel.work import NewJob
 
 MAP, MATCH = "map", "match"
-_FRAME: Any = Frame.__table__  # type: ignore[attr-defined]
 _MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 
-_UNREAD = sa.text("frame.unread")  # as the partial index says it
-_ADD_MESSAGE = sa.insert(_MESSAGE).returning(_MESSAGE.c.id)
 _SORTING_LOCK = 4_711_001  # any number that no other advisory lock of this schema's programs has
+_OLDEST = "SELECT number, received, sender, kind, size, raw, warning FROM frame WHERE unread ORDER BY number LIMIT ?"
+_OLDEST_NUMBERS = "SELECT number FROM frame WHERE unread ORDER BY number LIMIT ?"
+_NEW_MESSAGE = (
+    "id", "frame", "position", "sender", "kind", "state", "cause", "reason", "location", "condition", "made", "note", "orders",
+    "charset", "round", "changed", "changed_by",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What the sorter needs of a frame; `raw` is None where the bytes lie in a spool file."""
+
+    number: int
+    received: datetime
+    sender: str
+    kind: str
+    size: int
+    raw: bytes | None
+    warning: str
 
 
 @dataclass(frozen=True)
 class Sorted:
     """A frame and what it holds."""
 
-    frame: Frame
+    frame: Unread
     messages: tuple[NewMessage, ...]
     warning: str = ""
 
 
-def unread(session: Session, limit: int) -> list[Frame]:
+def unread(session: Session, limit: int) -> list[Unread]:
     """Return the oldest frames whose content nobody has read yet."""
-    return list(session.exec(select(Frame).where(_UNREAD).order_by(col(Frame.number)).limit(limit)).all())
+    return [
+        Unread(number, instant_of(received), sender, kind, size, None if raw is None else bytes(raw), warning)
+        for number, received, sender, kind, size, raw, warning in driver_of(session.connection()).rows(
+            _OLDEST, (limit,)
+        )
+    ]
 
 
 def add_sorted(session: Session, found: Sequence[Sorted]) -> int:
@@ -44,38 +69,42 @@ def add_sorted(session: Session, found: Sequence[Sorted]) -> int:
     Taken are those that still are the oldest unread ones: another program may have been here first, and whoever goes on with a
     later frame before an earlier one would change the order of effects.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(
-            sa.text("SELECT pg_advisory_xact_lock(hashtext(current_schema()), :lock)"), {"lock": _SORTING_LOCK}
-        )
-    oldest = session.execute(sa.select(_FRAME.c.number).where(_UNREAD).order_by(_FRAME.c.number).limit(len(found)))
+    driver = driver_of(session.connection())
+    if not driver.sqlite:
+        driver.rows("SELECT pg_advisory_xact_lock(hashtext(current_schema()), ?)", (_SORTING_LOCK,))
+    oldest = [row[0] for row in driver.rows(_OLDEST_NUMBERS, (len(found),))]
     by_number = {one.frame.number: one for one in found}
-    taken = []
-    for number in oldest.scalars().all():
-        if number not in by_number:
-            break
-        taken.append(by_number[number])
+    taken = [by_number[number] for number in takewhile(by_number.__contains__, oldest)]
+    _add_messages(driver, taken)
     for one in taken:
-        for position, message in enumerate(one.messages, 1):
-            _add_message(session, one.frame, position, message)
-        values: dict[str, Any] = {"unread": False}
         if one.warning:
-            values["warning"] = "; ".join(part for part in (storable(one.warning), one.frame.warning) if part)
-        session.execute(sa.update(_FRAME).where(_FRAME.c.number == one.frame.number).values(**values))
+            warning = "; ".join(part for part in (storable(one.warning), one.frame.warning) if part)
+            driver.rows("UPDATE frame SET warning = ? WHERE number = ?", (warning, one.frame.number))
+    if taken:
+        numbers = [one.frame.number for one in taken]
+        # On SQLite this is what puts the frames into the indexes by which a repetition is found (`tables`).
+        driver.rows(f"UPDATE frame SET unread = ? WHERE number IN ({marks_for(len(numbers))})", (False, *numbers))  # noqa: S608
     return len(taken)
 
 
-def _add_message(session: Session, frame: Frame, position: int, message: NewMessage) -> None:
-    row = {
-        "frame": frame.number, "position": position, "sender": frame.sender, "kind": storable(message.kind), "state": message.state,
-        "cause": message.cause, "reason": storable(message.reason), "location": message.location, "condition": message.condition,
-        "made": "", "note": storable(message.note), "orders": "", "charset": message.charset, "round": 0, "changed": frame.received,
-        "changed_by": "",
-    }  # fmt: skip
-    id: int = session.execute(_ADD_MESSAGE, row).scalar_one()
-    if message.state in (State.WAITING, State.ACKNOWLEDGEMENT):
-        kind = MAP if message.state is State.WAITING else MATCH
-        work.enqueue(session, kind, now=frame.received, keys=message.keys, payload={"message": id})
+def _add_messages(driver: Driver, taken: Sequence[Sorted]) -> None:
+    """Write all messages of some frames, and the work on them, in a few statements: the door waits for the write lock meanwhile."""
+    new = [(one.frame, position, message) for one in taken for position, message in enumerate(one.messages, 1)]
+    if not new:
+        return
+    numbers = driver.numbers("message", len(new))
+    rows, jobs = [], []
+    for number, (frame, position, message) in zip(numbers, new, strict=True):
+        rows.append((
+            number, frame.number, position, frame.sender, storable(message.kind), message.state.value, message.cause,
+            storable(message.reason), message.location, message.condition, "", storable(message.note), "", message.charset, 0,
+            driver.instant(frame.received), "",
+        ))  # fmt: skip
+        if message.state in (State.WAITING, State.ACKNOWLEDGEMENT):
+            kind = MAP if message.state is State.WAITING else MATCH
+            jobs.append(NewJob(kind, frame.received, message.keys, {"message": number}))
+    insert(driver, "message", _NEW_MESSAGE, rows)
+    work.enqueue_all(driver, jobs)
 
 
 # Reading one
@@ -117,6 +146,16 @@ def frame(session: Session, number: int) -> Frame:
 # What became of a message
 
 
+_SETTLE = (
+    "UPDATE message SET state = ?, cause = ?, reason = ?, location = ?, condition = ?, made = ?, note = ?, orders = ?, changed = ? "
+    "WHERE id = ?"
+)
+_SET_MARK = (
+    "INSERT INTO mark (key, event_at, message) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE "
+    "SET event_at = excluded.event_at, message = excluded.message WHERE mark.event_at <= excluded.event_at"
+)
+
+
 @dataclass(frozen=True)
 class Settled:
     """The outcome of a mapping."""
@@ -133,35 +172,32 @@ class Settled:
 
 def settle(session: Session, message_id: int, outcome: Settled, now: datetime) -> None:
     """Write what became of a message."""
-    session.execute(
-        sa.update(_MESSAGE).where(_MESSAGE.c.id == message_id).values(
-            state=outcome.state, cause=outcome.cause, reason=outcome.reason, location=outcome.location,
-            condition=outcome.condition, made="; ".join(outcome.made), note=outcome.note, orders="\n".join(outcome.orders),
-            changed=now,
-        )
-    )  # fmt: skip
+    driver = driver_of(session.connection())
+    driver.rows(_SETTLE, (
+        outcome.state.value, outcome.cause, outcome.reason, outcome.location, outcome.condition, "; ".join(outcome.made), outcome.note,
+        "\n".join(outcome.orders), driver.instant(now), message_id,
+    ))  # fmt: skip
 
 
 def wait_for(session: Session, message_id: int, waits: Iterable[tuple[Wait, datetime]]) -> None:
     """Let a message wait for orders, each until its time; what it waited for before is replaced."""
-    session.execute(sa.delete(Waiting).where(col(Waiting.message) == message_id))
-    for token, (wait, expires) in {wait.token: (wait, expires) for wait, expires in waits}.items():
-        session.add(Waiting(token=token, message=message_id, kind=wait.kind, event_at=wait.event_at, expires=expires))
+    driver = driver_of(session.connection())
+    driver.rows("DELETE FROM waiting WHERE message = ?", (message_id,))
+    rows = {
+        wait.token: (wait.token, message_id, wait.kind.value, driver.instant(wait.event_at), driver.instant(expires))
+        for wait, expires in waits
+    }
+    insert(driver, "waiting", ("token", "message", "kind", "event_at", "expires"), list(rows.values()))
 
 
 def wake(session: Session, tokens: Sequence[str], now: datetime, keys: Sequence[str], but: int) -> int:
     """Look again at what waits for one of these orders (results and bookings; a cancellation is asked for by the order itself)."""
-    found = session.exec(
-        select(Waiting.message)
-        .where(
-            col(Waiting.token).in_(tokens),
-            col(Waiting.kind) != "kept",
-            col(Waiting.expires) > now,
-            col(Waiting.message) != but,
-        )
-        .distinct()
-    ).all()
-    for message_id in found:
+    driver = driver_of(session.connection())
+    found = driver.rows(
+        f"SELECT DISTINCT message FROM waiting WHERE token IN ({marks_for(len(tokens))}) AND kind <> 'kept' AND expires > ? AND message <> ?",  # noqa: S608 - our own
+        (*tokens, driver.instant(now), but),
+    )
+    for (message_id,) in found:
         look_again(session, message_id, now, keys)
     return len(found)
 
@@ -180,26 +216,31 @@ def look_again(session: Session, message_id: int, now: datetime, keys: Sequence[
 
 def cancels(session: Session, tokens: Sequence[str], now: datetime) -> dict[str, datetime]:
     """Return the kept cancellations of these orders."""
-    rows = session.exec(
-        select(Waiting).where(col(Waiting.token).in_(tokens), Waiting.kind == "kept", col(Waiting.expires) > now)
-    ).all()
+    if not tokens:
+        return {}
+    driver = driver_of(session.connection())
+    rows = driver.rows(
+        f"SELECT token, event_at FROM waiting WHERE token IN ({marks_for(len(tokens))}) AND kind = 'kept' AND expires > ?",  # noqa: S608 - our own
+        (*tokens, driver.instant(now)),
+    )
     found: dict[str, datetime] = {}
-    for row in rows:
-        found[row.token] = max(row.event_at, found.get(row.token, row.event_at))
+    for token, event_at in rows:
+        found[token] = max(instant_of(event_at), found.get(token, instant_of(event_at)))
     return found
 
 
 def marks(session: Session, keys: Sequence[str]) -> dict[str, datetime]:
     """Return the newest event times under these keys."""
-    return {row.key: row.event_at for row in session.exec(select(Mark).where(col(Mark.key).in_(keys))).all()}
+    if not keys:
+        return {}
+    query = f"SELECT key, event_at FROM mark WHERE key IN ({marks_for(len(keys))})"  # noqa: S608 - our own
+    return {key: instant_of(event_at) for key, event_at in driver_of(session.connection()).rows(query, keys)}
 
 
 def set_mark(session: Session, key: str, event_at: datetime, message_id: int) -> None:
     """Keep the newest event time under a key."""
-    mark = session.get(Mark, key) or Mark(key=key, event_at=event_at, message=message_id)
-    if mark.event_at <= event_at:
-        mark.event_at, mark.message = event_at, message_id
-    session.add(mark)
+    driver = driver_of(session.connection())
+    driver.rows(_SET_MARK, (key, driver.instant(event_at), message_id))
 
 
 def expire(session: Session, now: datetime) -> int:
