@@ -133,6 +133,7 @@ async def _until(parts: Any) -> None:
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.long
 async def test_what_live_messages_have_written_is_not_changed_by_the_past(tmp_path: Path) -> None:
     async with house_of(tmp_path / "data") as (house, fhir, _):
         parts = house.rooms["gateway"].app.state.parts
@@ -276,6 +277,7 @@ def bulk(folder: Path) -> None:
     (folder / "2.Condition.ndjson").write_text("{no json\n")
 
 
+@pytest.mark.long
 async def test_bulk_data_joins_what_hl7_told_and_what_names_nobody_waits_for_a_person(tmp_path: Path) -> None:
     (tmp_path / "o.hl7").write_text(order("ACC1", "100", at="20240301100000"))
     bulk(tmp_path / "bulk")

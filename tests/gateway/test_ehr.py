@@ -183,10 +183,19 @@ async def test_what_the_record_does_not_take_is_refused_by_type_and_the_rest_is_
     assert len(await asking.find("Observation")) == 9
 
 
-@pytest.mark.parametrize("answer", [
-    JSONResponse({}, 429, {"Retry-After": "120"}), JSONResponse({}, 500), Response("<html>", 200),
-    JSONResponse({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "exception"}]}, 503),
-])  # fmt: skip
+LONG = pytest.mark.long
+FAULTS = [
+    JSONResponse({}, 429, {"Retry-After": "120"}),
+    pytest.param(JSONResponse({}, 500), marks=LONG),
+    pytest.param(Response("<html>", 200), marks=LONG),
+    pytest.param(
+        JSONResponse({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "exception"}]}, 503),
+        marks=LONG,
+    ),
+]
+
+
+@pytest.mark.parametrize("answer", FAULTS)
 async def test_an_ehr_that_does_not_answer_is_one_cause_is_left_alone_and_asked_again(
     asking: Site, ehr: OtherServer, answer: Response
 ) -> None:

@@ -235,9 +235,9 @@ def cwe(part: Part, sender: Sender) -> Json | None:
 
 
 def coded(part: Part, table: str, sender: Sender) -> Json | None:
-    """A code of an HL7 table: IS and ID say no system, so the table is it."""
+    """A code of an HL7 table: IS and ID say no system, so the table is it, for a code that stands in it; others are the site's own."""
     made = cwe(part, sender)
-    if made is None or made.get("coding"):
+    if made is None or made.get("coding") or made["text"] not in terms.table("v2_tables")[table]:
         return made
     return {"coding": [codes.coding(f"http://terminology.hl7.org/CodeSystem/v2-{table}", made["text"])]}
 

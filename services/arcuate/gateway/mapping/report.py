@@ -283,8 +283,8 @@ def _diagnostic_report(
     made["basedOn"] = datatypes.first([*current.get("basedOn", []), *based_on])
     made["subject"] = request["subject"]
     made["code"] = datatypes.exam(obr[4], sender) or request.get("code") or {"text": "Report"}
-    if section := datatypes.one_line(obr[24].component(1)):
-        made["category"] = [codes.concept("http://terminology.hl7.org/CodeSystem/v2-0074", section)]
+    if section := datatypes.coded(obr[24], "0074", sender):
+        made["category"] = [section]
     if "encounter" in request:
         made["encounter"] = request["encounter"]
     if moment := datatypes.ts(obr[7].value, sender, "OBR-7"):
