@@ -12,7 +12,19 @@ from arcuate import dashboard as package
 from arcuate.dashboard import problems
 from arcuate.dashboard.desk import Desk, SignedInOnly
 from arcuate.dashboard.news import News, Watch
-from arcuate.dashboard.pages import case, cases, connections, entry, errors, help, reading, reconciler, start, today
+from arcuate.dashboard.pages import (
+    case,
+    cases,
+    connections,
+    entry,
+    errors,
+    help,
+    measurements,
+    reading,
+    reconciler,
+    start,
+    today,
+)
 from arcuate.dashboard.render import FOLDER, Renderer
 from arcuate.dashboard.rooms import Silences
 from arcuate.dashboard.sessions import Sessions
@@ -40,7 +52,7 @@ async def open_room(context: RoomContext, settings: DashboardSettings | None = N
     app = create_app(context, "Arcuate dashboard")
     app.state.desk = desk
     guard = SignedInOnly(desk.sessions)
-    for module in (today, help, reading, case, cases, connections, errors, reconciler, start):
+    for module in (today, help, reading, measurements, case, cases, connections, errors, reconciler, start):
         module.add_routes(app, desk, guard)
     entry.add_routes(app, desk, guard)
     _add_stream(app, desk, guard)

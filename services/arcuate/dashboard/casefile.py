@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from arcuate.dashboard import facts
@@ -88,12 +88,11 @@ class CaseFile:
         return self.record.or_else(Resources())
 
 
-async def read_casefile(rooms: Rooms, case_id: str, structure: str = "") -> CaseFile:
-    """Read a case.
+async def read_record(rooms: Rooms, case_id: str) -> CaseFile:
+    """Read what ledger and record hold of a case.
 
     Args:
         case_id: Of the ledger, or of the order.
-        structure: Which structure the picture shows; empty for imaging's own choice.
 
     Raises:
         NotFound: The ledger knows neither.
@@ -104,14 +103,29 @@ async def read_casefile(rooms: Rooms, case_id: str, structure: str = "") -> Case
             raise NotFound("There is no such case, or you may not see it")
         return CaseFile(line, Part(silent=line.silent))  # without the ledger it is not known which order to read
     record = await rooms.part("record", _resources(rooms, line.value), "Order, measurements and draft cannot be shown.")
-    study = record.value.newest_study if record.value else None
-    picture: Part[Json] = Part()
-    if study is not None and record.value is not None and any("valueQuantity" in o for o in record.value.measurements):
-        query = {"structure": structure} if structure else None
-        picture = await rooms.part(
-            "imaging", rooms.get(f"/imaging/studies/{study['id']}/outlines", query), "No picture now."
-        )
-    return CaseFile(line, record, picture)
+    return CaseFile(line, record)
+
+
+async def read_casefile(rooms: Rooms, case_id: str, structure: str = "") -> CaseFile:
+    """Read a case with the picture of a structure.
+
+    Args:
+        structure: Which structure the picture shows; empty for imaging's own choice.
+
+    Raises:
+        NotFound: The ledger knows no such case.
+    """
+    file = await read_record(rooms, case_id)
+    return replace(file, picture=await read_picture(rooms, file, structure))
+
+
+async def read_picture(rooms: Rooms, file: CaseFile, structure: str = "") -> Part[Json]:
+    """Return what imaging says of the slice that shows a structure."""
+    study = file.resources.newest_study
+    if study is None or not any("valueQuantity" in o for o in file.resources.measurements):
+        return Part()
+    query = {"structure": structure} if structure else None
+    return await rooms.part("imaging", rooms.get(f"/imaging/studies/{study['id']}/outlines", query), "No picture now.")
 
 
 async def _line(rooms: Rooms, case_id: str) -> CaseLine:

@@ -45,6 +45,7 @@ class Frame:
         as_of: When the facts of the page were read.
         about: References of which changes concern this page (`Type/id`); empty for pages that all changes concern.
         counts: Counts beside pages of the top bar.
+        absent: Keys of the page that do nothing now, and are not listed.
     """
 
     page: str
@@ -55,6 +56,7 @@ class Frame:
     counts: Mapping[str, int] = field(default_factory=dict)
     query: str = ""
     path: str = "/"
+    absent: tuple[str, ...] = ()
 
     @property
     def as_of(self) -> datetime:
@@ -132,9 +134,8 @@ class Renderer:
         row = self.pages[frame.page]
         nav = self.nav(frame.viewer, frame.counts, frame.page)
         values = {"notice": None, **values}
-        text = self.text(
-            template, frame=frame, row=row, nav=nav, always=self.always, hint=self._hint(row), oob=False, **values
-        )
+        keys = (*(k for k in row.keys if not set(k.caps) & set(frame.absent)), *self.always)
+        text = self.text(template, frame=frame, row=row, nav=nav, keys=keys, hint=self._hint(row), oob=False, **values)
         return HTMLResponse(text, status)
 
     def parts(self, folder: str, frame: Frame, names: list[str], **values: Any) -> Response:

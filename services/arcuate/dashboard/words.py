@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from zoneinfo import ZoneInfo
 
@@ -34,6 +34,10 @@ class Wording:
         """Return the day: "17 Mar", or "17 Mar 2025" in another year."""
         local, now = moment.astimezone(self.zone), self.now.astimezone(self.zone)
         return f"{local.day} {local:%b}" + ("" if local.year == now.year else f" {local.year}")
+
+    def date(self, day: date) -> str:
+        """Return a calendar day: "3 Apr 2024"."""
+        return f"{day.day} {day:%b} {day.year}"
 
     def is_today(self, moment: datetime) -> bool:
         """Return whether it is the site's today."""

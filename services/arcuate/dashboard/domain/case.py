@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -148,6 +148,7 @@ class Measured:
     Attributes:
         reviewed: Whether a person has accepted every value of the row.
         values: By side ("left", "right", "both"), or under "" for a structure without sides.
+        sides, since: The comparisons in words beside their limits; empty where none is told. `day`: since when.
     """
 
     name: str
@@ -155,6 +156,9 @@ class Measured:
     values: Mapping[str, Decimal]
     unit: str
     reviewed: bool
+    sides: str = ""
+    since: str = ""
+    day: date | None = None
 
     @property
     def count(self) -> int:
@@ -163,7 +167,9 @@ class Measured:
 
     @property
     def difference(self) -> str:
-        """Return by how much the sides differ, in words; a statement of size, not of meaning."""
+        """Return by how much the sides differ: as judged beside its limit, else as a statement of size, not of meaning."""
+        if self.sides:
+            return f"sides {self.sides}" if self.sides.startswith("within") else self.sides
         left, right = self.values.get("left"), self.values.get("right")
         if left is None or right is None or left + right == 0:
             return ""
@@ -171,6 +177,14 @@ class Measured:
         if share < 1:
             return "sides equal"
         return f"{'left' if left > right else 'right'} {share:.0f} % larger"
+
+    def words(self, wording: Wording) -> str:
+        """Return sides and change as one phrase."""
+        since = f"since {wording.date(self.day)}" if self.day else "since earlier"
+        if self.sides == self.since != "":
+            return f"sides, and {since}: {self.sides}"
+        told = f"{since}: {self.since}" if self.since else ""
+        return "; ".join(text for text in (self.difference, told) if text)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -25,17 +24,17 @@ from arcuate.dashboard.domain.case import (
     stops,
 )
 from arcuate.dashboard.domain.frame import Fact, Mark, Silent
+from arcuate.dashboard.domain.measurements import Value, value_of, values_of
 from arcuate.dashboard.domain.reading import CaseRow, Word, lease_of
 from arcuate.dashboard.pages.ledger import CaseLine
 from arcuate.dashboard.pages.reading import act_on, task_receipt, word_of
 from arcuate.dashboard.render import Frame
 from arcuate.dashboard.words import Wording
-from arcuate.kernel.codes import CS_PROTOCOL, CS_SNOMED, CS_STRUCTURE
+from arcuate.kernel.codes import CS_PROTOCOL
 from arcuate.kernel.errors import ArcuateError, Json, NotFound
 
 PARTS = ("facts", "stages", "events", "measured", "draft", "side")
 _SHOWS = ("main", "all", "messages")
-_SIDES = {"7771000": "left", "24028007": "right", "51440002": "both"}
 _PRIORS = 4
 
 
@@ -283,23 +282,24 @@ def _said(source: str, person: Json) -> Said:
 
 
 def measured_rows(observations: list[Json]) -> list[Measured]:
-    """Return one row a structure, in the order in which they were measured."""
-    rows: dict[str, dict[str, Any]] = {}
-    for one in observations:
-        value = (one.get("valueQuantity") or {}).get("value")
-        if value is None or one.get("status") in ("cancelled", "entered-in-error"):
-            continue
-        codings = (one.get("code") or {}).get("coding") or []
-        own: Json = next((c for c in codings if c.get("system") == CS_STRUCTURE), {})
-        code = str(own.get("code") or facts.text_of(one.get("code")))
-        sides = [_SIDES[c] for c in facts.codes(one.get("bodySite"), CS_SNOMED) if c in _SIDES]
-        row = rows.setdefault(
-            code, {"name": str(own.get("display") or code), "values": {}, "unit": "", "reviewed": True}
-        )
-        row["values"][sides[0] if sides else ""] = Decimal(str(value))
-        row["unit"] = str(one["valueQuantity"].get("unit") or one["valueQuantity"].get("code") or "")
-        row["reviewed"] &= one.get("status") in ("final", "amended", "corrected")
-    return [Measured(r["name"], code, r["values"], r["unit"], r["reviewed"]) for code, r in rows.items()]
+    """Return one row a structure, in the order in which they were measured; rejected values are not shown."""
+    rows: dict[str, list[Value]] = {}
+    codes = [v.structure for o in observations if (v := value_of(o)) is not None]
+    for value in values_of(observations, codes):
+        if value.state != "rejected":
+            rows.setdefault(value.structure, []).append(value)
+    return [_measured(code, values) for code, values in rows.items()]
+
+
+def _measured(code: str, values: list[Value]) -> Measured:
+    sides = next((v.sides() for v in values if v.asymmetry), "")
+    changes = [v for v in values if v.change and v.standing]
+    told = [v for v in changes if v.change and v.change.beyond] or changes[:1]
+    since = "; ".join(f"{v.side} {v.since()}".strip() if v.change and v.change.beyond else v.since() for v in told)
+    day = next((v.change.since for v in changes if v.change), None)
+    return Measured(
+        values[0].name, code, {v.side: v.amount for v in values}, values[0].unit, all(v.review for v in values), sides, since, day
+    )  # fmt: skip
 
 
 def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
@@ -317,7 +317,8 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
         )
         about = tuple(r for r in (view.line.order, view.line.patient) if r) if view.line else ()
         studies = tuple(f"ImagingStudy/{s['id']}" for s in (*view.found.all("ImagingStudy"), *view.found.loose))
-        return await desk.frame(request, "case", "Case", about=(*about, *studies)), view
+        absent = () if view.draft else ("D",)
+        return await desk.frame(request, "case", "Case", about=(*about, *studies), absent=absent), view
 
     @app.get("/case/{case_id}", dependencies=signed_in)
     async def page(request: Request, case_id: str) -> Response:
@@ -331,13 +332,14 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
         return desk.renderer.parts("case", frame, wanted, view=view, case_id=case_id)
 
     @app.get("/case/{case_id}/picture.png", dependencies=signed_in)
-    async def picture(request: Request, case_id: str, study: str = "", structure: str = "") -> Response:
+    async def picture(
+        request: Request, case_id: str, study: str = "", structure: str = "", layer: str = ""
+    ) -> Response:
         if not study.replace("-", "").isalnum():
             raise NotFound("There is no such picture")
-        rooms = await desk.rooms(request)
-        drawn = await rooms.get_bytes(
-            f"/imaging/studies/{study}/picture.png", {"structure": structure} if structure else None
-        )
+        rooms, asked = await desk.rooms(request), {"structure": structure, "layer": layer}
+        query = {name: text for name, text in asked.items() if text}
+        drawn = await rooms.get_bytes(f"/imaging/studies/{study}/picture.png", query or None)
         return Response(drawn, media_type="image/png", headers={"Cache-Control": "private, max-age=60"})
 
     @app.post("/case/{case_id}/release", dependencies=signed_in)
