@@ -90,7 +90,7 @@ class Waiting(Base, table=True):
 
     __tablename__ = "waiting"
     token: str = Field(primary_key=True)
-    message: int = Field(primary_key=True, foreign_key="message.id")
+    message: int = Field(primary_key=True, foreign_key="message.id", index=True)
     kind: str
     event_at: datetime = Field(sa_type=UtcDateTime)
     expires: datetime = Field(sa_type=UtcDateTime, index=True)
