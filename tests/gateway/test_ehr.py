@@ -105,6 +105,7 @@ async def test_an_order_brings_what_the_ehr_knows_once_with_its_source_and_date(
     assert {one["meta"]["versionId"] for one in await asking.find("Observation")} == {"1"}
 
 
+@pytest.mark.long
 async def test_what_a_message_has_told_stands_once(asking: Site, ehr: OtherServer) -> None:
     await filled(ehr)
     lab = "OBX|1|NM|98979-8^eGFR^LN||21|mL/min/{1.73_m2}^^UCUM|||||F|||20260101090000+0100\r"
@@ -161,6 +162,7 @@ async def test_an_answer_about_somebody_else_is_refused_whole(asking: Site, ehr:
     assert (await known(asking))["AllergyIntolerance"] == "answered"
 
 
+@pytest.mark.long
 async def test_what_the_record_does_not_take_is_refused_by_type_and_the_rest_is_written(
     asking: Site, ehr: OtherServer
 ) -> None:

@@ -3,6 +3,7 @@ addenda, cancellations by every code, numbers that change. What stands in the en
 
 import base64
 
+import pytest
 from tests.gateway.conftest import Site
 
 from arcuate.kernel.errors import Json
@@ -86,11 +87,13 @@ async def test_every_word_for_gone_revokes_before_and_after_the_order(site: Site
     assert len(await site.find("ServiceRequest")) == 2 * len(words)
 
 
+@pytest.mark.long
 async def test_a_discontinuation_by_status_alone_revokes(site: Site) -> None:
     await site.apply(omi("NW", "1", "20260317080000"), omi("SC", "2", "20260317090000", state="DC"))
     assert (await site.order("A100"))["status"] == "revoked"
 
 
+@pytest.mark.long
 async def test_a_registration_in_between_renames_and_the_old_name_in_later_messages_is_no_other_person(
     site: Site,
 ) -> None:
@@ -152,6 +155,7 @@ async def test_words_in_notes_are_not_lost(site: Site) -> None:
     assert value["note"] == [{"text": "hämolytisch"}]
 
 
+@pytest.mark.long
 async def test_two_patients_in_one_result_each_get_their_own(site: Site) -> None:
     other = "PID|2||4712^^^KLINIK^PI||Anders^Otto||19500101|M"
     await site.apply(omi("NW", "1", "20260317080000"))
@@ -169,6 +173,7 @@ async def test_two_patients_in_one_result_each_get_their_own(site: Site) -> None
     assert len(set(found.values())) == 2
 
 
+@pytest.mark.long
 async def test_a_number_that_changes_in_mid_journey_keeps_the_case_of_one_person(site: Site) -> None:
     await site.apply(omi("NW", "1", "20260317080000"), siu("S12", "2", "20260317090000"))
     new = WHO.replace("4711", "9911")
@@ -184,6 +189,7 @@ async def test_a_number_that_changes_in_mid_journey_keeps_the_case_of_one_person
     assert await site.errors() == []
 
 
+@pytest.mark.long
 async def test_one_report_for_two_accessions_is_corrected_for_both(site: Site) -> None:
     await site.apply(
         omi("NW", "1", "20260317080000"), omi("NW", "2", "20260317080000", accession="A400").replace("PL1", "PL4")

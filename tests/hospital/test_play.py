@@ -166,6 +166,27 @@ async def test_the_ris_confirms_what_the_pages_ask(event: str, becomes: str) -> 
             assert sch[11].component(4).startswith(f"{wanted:%Y%m%d%H%M}")
 
 
+async def test_the_ris_books_what_it_is_asked_for_under_the_number_that_it_was_asked_with() -> None:
+    clock = SystemClock()
+    morning = _morning(heads=False)
+    case = next(c for c in morning.cases if c.key == "later7")
+    async with open_house() as house, open_desks(clock) as desks:
+        playing = asyncio.create_task(
+            play(morning, _doors(house, desks), clock, lambda _: None, pace=replace(FAST, patience_s=60.0))
+        )
+        await _until(lambda: "SIU^S12" in house.kinds_of(case.appointment))
+        envelope = build.Envelope("SRM", "S01", "SRM_S01", "AS01", clock.now(), UTC)
+        arq = segment("ARQ", {1: ("ours-1", "ARCUATE"), 25: (case.accession, "SYNTH")})
+        assert (await send_to(desks.ris.port, build.message(envelope, [arq]))).code == "AA"
+        await _until(lambda: "SIU^S12" in house.kinds_of(f"{case.appointment}N"))
+        playing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await playing
+        sch = house.of(f"{case.appointment}N")[-1].first("SCH")
+        assert sch is not None
+        assert (sch[1].component(1), sch[1].component(2)) == ("ours-1", "ARCUATE")
+
+
 async def test_images_arrive_whole_and_belong_to_their_order() -> None:
     clock = SystemClock()
     made = _morning(heads=True)

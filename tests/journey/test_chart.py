@@ -94,6 +94,10 @@ async def test_what_was_taken_over_from_the_past_begins_no_case_and_is_read_by_a
     await fhir.create({
         **past, "resourceType": "MedicationRequest", "status": "active", "medicationCodeableConcept": {"text": "Apixaban 5 mg"},
     })  # fmt: skip
+    await fhir.create({
+        "resourceType": "ImagingStudy", "status": "available", "subject": patient,
+        "identifier": [accession_identifier("THERE"), identifier("urn:arcuate:id:elsewhere:ehr", "ImagingStudy/1")],
+    })  # fmt: skip
     await settle(house)
     cases = (await http.get("/journey/cases")).json()["cases"]
     assert [case["accession"] for case in cases] == ["C1"]

@@ -94,9 +94,9 @@ class Parts:
 
     async def enqueue(self, change: Any) -> None:
         """Put a change of the record into the line of what may go out."""
-        if self.ehr is not None and self.asking is not None and change.type in ehr.TYPES:
-            asked = self.ehr
-            await self.context.database.write(lambda session: asked.wanted(session, change))
+        line_up = self.ehr.question(change) if self.ehr is not None else None
+        if line_up is not None and self.asking is not None:
+            await self.context.database.write(line_up)
             self.asking.wake()
         if not self.composer.receivers or not compose.wanted(change):
             return

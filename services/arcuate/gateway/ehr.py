@@ -6,7 +6,7 @@ sees them. A List beside them says, type by type, what was answered and when, an
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -97,24 +97,20 @@ class Ehr:
     cause: str = ""
     pause_s: float = _FIRST_PAUSE_S
 
-    def wanted(self, session: Session, change: Change) -> None:
-        """Put the question that a change of the record raises into the line: an order that was placed, a visit that was booked."""
+    def question(self, change: Change) -> Callable[[Session], object] | None:
+        """Return what puts the question into the line that a change of the record raises: an order was placed, a visit was booked."""
         resource, now = change.resource, self.clock.now()
         if resource is None or codes.is_history(resource):
-            return
+            return None
         if change.type == "ServiceRequest" and resource.get("status") in ("active", "on-hold"):
-            patient = reference_id(resource.get("subject"), "Patient")
-            _line_up(session, patient, f"order:{change.id}", now, now)
-        if (
-            change.type == "Appointment"
-            and resource.get("status") == "booked"
-            and (start := _instant(resource.get("start")))
-        ):
+            return _line_up(reference_id(resource.get("subject"), "Patient"), f"order:{change.id}", now, now)
+        start = _instant(resource.get("start"))
+        if change.type == "Appointment" and resource.get("status") == "booked" and start is not None and start > now:
             actors = [one.get("actor") for one in resource.get("participant") or []]
             patient = next((found for one in actors if (found := reference_id(one, "Patient"))), None)
-            due = start - timedelta(hours=self.settings.ehr_before_visit_h)
-            if start > now:
-                _line_up(session, patient, f"visit:{change.id}:{start.isoformat()}", max(due, now), now)
+            due = max(now, start - timedelta(hours=self.settings.ehr_before_visit_h))
+            return _line_up(patient, f"visit:{change.id}:{start.isoformat()}", due, now)
+        return None
 
     async def ask(self, job: Job) -> None:
         """Ask everything about one patient and write what is answered (handler of work).
@@ -311,10 +307,13 @@ class Ehr:
         return pause
 
 
-def _line_up(session: Session, patient: str | None, why: str, due: datetime, now: datetime) -> None:
-    if patient is not None:
-        payload = {"patient": patient, "why": why}
-        work.enqueue(session, ASK, now=now, due=due, keys=(f"{ASK}:{patient}",), payload=payload, dedupe=f"{ASK}:{why}")
+def _line_up(patient: str | None, why: str, due: datetime, now: datetime) -> Callable[[Session], object] | None:
+    if patient is None:
+        return None
+    keys, payload = (f"{ASK}:{patient}",), {"patient": patient, "why": why}
+    return lambda session: work.enqueue(
+        session, ASK, now=now, due=due, keys=keys, payload=payload, dedupe=f"{ASK}:{why}"
+    )
 
 
 def _own(resource: Json) -> str | None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from arcuate.gateway import history
 from arcuate.gateway.mapping import pid
@@ -38,7 +37,7 @@ def own_identifier(source: str, reference: str) -> Json:
         source: What we call that server.
         reference: `Type/id` there.
     """
-    return {"system": f"urn:arcuate:id:elsewhere:{quote(source, safe='')}", "value": reference}
+    return {"system": codes.elsewhere_system(source), "value": reference}
 
 
 def is_resource(raw: bytes) -> bool:

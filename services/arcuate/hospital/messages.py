@@ -65,11 +65,18 @@ class Writer:
             lines.append(self._egfr(case.egfr, at - timedelta(days=3)))
         return self._message("ORM", "O01", "ORM_O01", at, lines, f"{case.accession}{control}{state}")
 
-    def booking(self, event: str, case: Case, at: datetime, slot: datetime, *, status: str = "Booked") -> bytes:
-        """SIU: S12 booked, S13 moved, S14 status changed, S15 cancelled, S26 missed; SCH-26 and SCH-27 carry the order's numbers."""
+    def booking(
+        self, event: str, case: Case, at: datetime, slot: datetime, *, status: str = "Booked", asked_as: Sequence[str] = ()
+    ) -> bytes:  # fmt: skip
+        """SIU: S12 booked, S13 moved, S14 status changed, S15 cancelled, S26 missed; SCH-26 and SCH-27 carry the order's numbers.
+
+        Args:
+            asked_as: Number and assigner under which another system has asked for the booking (ARQ-1), which is then its placer.
+        """
         end = slot + timedelta(minutes=case.minutes)
+        number = f"{case.appointment}N" if asked_as else case.appointment  # beside the date that the case has
         sch: dict[int, Value] = {
-            1: (f"P{case.appointment}", ASSIGNER), 2: (case.appointment, ASSIGNER), 6: (_REASONS[event],), 9: str(case.minutes), 10: "min",
+            1: tuple(asked_as) or (f"P{case.appointment}", ASSIGNER), 2: (number, ASSIGNER), 6: (_REASONS[event],), 9: str(case.minutes), 10: "min",
             11: ("", "", f"M{case.minutes}", self._time(slot), self._time(end)), 16: ("S1", "Synthetic-Scheduler", "Sam"),
             20: ("S1", "Synthetic-Scheduler", "Sam"), 25: (status,), 26: (case.placer, ASSIGNER), 27: (case.accession, ASSIGNER),
         }  # fmt: skip

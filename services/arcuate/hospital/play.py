@@ -278,17 +278,19 @@ class _Player:
             self._tell(self._clock.now(), f"{_name(case)}: the signed report is at its receiver")
 
     async def _take_at_ris(self, raw: bytes) -> None:
-        """Confirm what the house's pages ask of the RIS (SRM^S02 moves, SRM^S04 cancels); reports are only filed."""
+        """Confirm what the house asks of the RIS (SRM^S01 books, S02 moves, S04 cancels); reports are only filed."""
         message = Message.parse(raw)
         msh, arq = message.first("MSH"), message.first("ARQ")
         if msh is None or arq is None or msh[9].component(1) != "SRM":
             return
         numbers = [arq[n].component(1).removeprefix("P") for n in (2, 1)]
         case = next((self._by_appointment[n] for n in numbers if n in self._by_appointment), None)
+        case = case or self._by_accession.get(arq[25].component(1))
         if case is not None:
-            self._tasks.create_task(self._confirm(case, msh[9].component(2), arq[11].component(1)))
+            placer = (arq[1].component(1), arq[1].component(2))
+            self._tasks.create_task(self._confirm(case, msh[9].component(2), arq[11].component(1), placer))
 
-    async def _confirm(self, case: Case, event: str, wanted: str) -> None:
+    async def _confirm(self, case: Case, event: str, wanted: str, placer: tuple[str, str]) -> None:
         await self._clock.sleep(min(4.0, self._pace.reading_s))
         now, slot = self._clock.now(), self._slots[case.key]
         if event == "S04":
@@ -299,6 +301,11 @@ class _Player:
             slot = self._slots[case.key] = self._asked_for(wanted) or slot + _LATER
             await self._send(self._wires.ris, self._writer.booking("S13", case, now, slot))
             self._tell(now, f"{_name(case)}: the RIS has moved the appointment to {self._hour(slot)}, as asked")
+
+        elif event == "S01":
+            slot = self._slots[case.key] = self._asked_for(wanted) or slot
+            await self._send(self._wires.ris, self._writer.booking("S12", case, now, slot, asked_as=placer))
+            self._tell(now, f"{_name(case)}: the RIS has booked {self._hour(slot)}, as asked")
 
     def _asked_for(self, text: str) -> datetime | None:
         with contextlib.suppress(BadInput):

@@ -11,7 +11,7 @@ from arcuate.journey.domain import End, Facts
 from arcuate.journey.facts import gather
 from arcuate.journey.room import Journey
 from arcuate.journey.tables import CaseRow
-from arcuate.kernel.codes import SYSTEM_DICOM_UID, accession_of, is_history
+from arcuate.kernel.codes import SYSTEM_DICOM_UID, accession_of, is_from_elsewhere, is_history
 from arcuate.kernel.errors import BadInput, Conflict, Json, NotFound, Unavailable
 from arcuate.kernel.fhir.bundle import reference_id
 from arcuate.kernel.fhir.feed import Change
@@ -56,6 +56,8 @@ def _cases_of(session: Session, own: str, resource: Json, now: datetime) -> set[
     if kind == "Patient":
         others = [str((link.get("other") or {}).get("reference", "")) for link in resource.get("link", ())]
         return store.linked_cases(session, [own, *others])
+    if kind == "ImagingStudy" and is_from_elsewhere(resource):
+        return set()  # an earlier study that the EHR tells of: no images have come
     if kind == "ImagingStudy":
         return store.case_of_images(session, own, accession_of(resource), _uids(resource), now)
     named = [resource.get("focus"), *resource.get("basedOn", ()), *resource.get("about", ())]

@@ -158,6 +158,19 @@ def accession_of(resource: Json) -> Accession | None:
     return Accession(value) if value else None
 
 
+_ELSEWHERE = "urn:arcuate:id:elsewhere:"
+
+
+def elsewhere_system(source: str) -> str:
+    """Return the identifier system by which resources of another FHIR server are known here (value `Type/id` there)."""
+    return _ELSEWHERE + quote(source, safe="")
+
+
+def is_from_elsewhere(resource: Json) -> bool:
+    """Say whether another FHIR server has told of a resource."""
+    return any(str(one.get("system", "")).startswith(_ELSEWHERE) for one in resource.get("identifier") or [])
+
+
 HISTORY_TAG: Json = {"system": CS_HISTORY, "code": "backfill", "display": "Taken over from before the start"}
 
 
