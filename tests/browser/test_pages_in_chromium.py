@@ -16,7 +16,10 @@ PAGES = {
         "/today": "#next .button.primary", "/cases": "#rows tbody th", "/help": "#why .chance", "/me": ".button.primary",
         "/case/{held}": "#side .button.danger",
     }),
-    "reader": (READER, {"/list": "#why .button.primary", "/case/{case}": ".summary .button.primary"}),
+    "reader": (READER, {
+        "/list": "#why .button.primary", "/case/{case}": ".summary .button.primary", "/case/{case}/measurements": "#chosen .button.primary",
+        "/case/{held}/measurements": "#values .button",
+    }),
     "engineer": (ENGINEER, {
         "/connections": "#side h2", "/reconciler": "#why .button.primary", "/errors/{parked}": ".button.primary",
     }),
@@ -78,7 +81,9 @@ async def test_at_twice_the_size_nothing_is_lost_sideways(stage: Theatre) -> Non
 
 WITHOUT_SCRIPT = {
     "scheduler": (SCHEDULER, {"/today": "two calls, no answer", "/cases": "SYN-26-0460"}),
-    "reader": (READER, {"/list": "8 volumes, not reviewed", "/case/{case}": "Right hippocampus: 2.31 mL"}),
+    "reader": (READER, {
+        "/list": "8 volumes, not reviewed", "/case/{case}": "Right hippocampus: 2.31 mL", "/case/{case}/measurements": "8 of 8 not reviewed",
+    }),
     "engineer": (ENGINEER, {"/connections": "No connection since", "/errors/{parked}": "DOE-0455^TEST"}),
 }  # fmt: skip
 
@@ -173,6 +178,28 @@ async def test_a_reader_moves_opens_takes_and_hands_back_by_keys(stage: Theatre)
         await reads(screen, "#said", "Handed back.")
         await press(screen, "Escape")
         await screen.page.wait_for_url("**/list*")
+        assert screen.complaints == []
+
+
+async def test_a_reader_judges_values_by_keys_and_the_next_one_comes(stage: Theatre) -> None:
+    async with stage.screen(*READER) as screen:
+        await screen.open(f"/case/{stage.case}/measurements?at=amygdala-right")
+        await press(screen, "j", "k", "a")
+        await reads(screen, "#judged", "Amygdala, right: 1.31 mL accepted.")
+        await reads(screen, "#chosen h2", "Amygdala, left")
+        await screen.page.wait_for_function("() => document.activeElement.textContent === 'Amygdala, left'")
+        await press(screen, "x")
+        await screen.page.keyboard.type("runs into the hippocampus")
+        await press(screen, "Enter")
+        await reads(screen, "#judged", "Amygdala, left rejected.")
+        await press(screen, "u")
+        await reads(screen, "#judged", "Amygdala, left: taken back.")
+        await press(screen, "o")
+        await reads(screen, "#picture [aria-current]", "Fill")
+        await press(screen, "Escape")
+        await screen.page.wait_for_url(lambda url: url.endswith(stage.case))
+        await press(screen, "m")
+        await screen.page.wait_for_url("**/measurements")
         assert screen.complaints == []
 
 
