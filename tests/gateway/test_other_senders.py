@@ -215,3 +215,18 @@ async def test_the_wrong_patient_on_a_known_accession_changes_nothing_in_any_kin
     assert await site.find("DiagnosticReport") == []
     assert {one["cause"] for one in await site.errors()} == {"identity conflict"}
     assert len(await site.errors()) == 4
+
+
+@pytest.mark.long
+async def test_times_that_run_backwards_keep_no_message_back(site: Site) -> None:
+    visit = "PV1|1|O|NEU^^^KLINIK" + "|" * 16 + "V1" + "|" * 25 + "20260317100000|20260316100000"
+    await site.apply(omi("NW", "1", "20260317080000").replace("PV1|1|O|NEU^^^KLINIK", visit))
+    await site.apply(
+        omi("SC", "2", "20260320120000", state="CM").replace(
+            "MR Schädel^L||||", "MR Schädel^L|||20260320110000|20260320100000", 1
+        )
+    )
+    assert await site.errors() == []
+    assert [one["status"] for one in await site.find("Procedure")] == ["completed"]
+    (encounter,) = await site.find("Encounter")
+    assert "end" not in encounter["period"]

@@ -51,6 +51,16 @@ def period(part: Part, start: int, end: int, whole: int = 0) -> Json:
     return {"period": found} if found and list(found.values()) == sorted(found.values()) else {}
 
 
+def is_backwards(period: Json) -> bool:
+    """Say whether a Period ends before it begins (invariant per-1), as mistyped ones do."""
+    start, end = str(period.get("start", "")), str(period.get("end", ""))
+    if not start or not end:
+        return False
+    if "T" in start and "T" in end:
+        return datetime.fromisoformat(end) < datetime.fromisoformat(start)
+    return end[:10] < start[: len(end[:10])]
+
+
 def _day(text: str) -> str:
     try:
         return datetime.strptime(text.strip()[:8], "%Y%m%d").date().isoformat()
@@ -182,7 +192,7 @@ def xtn(part: Part, use: str) -> Json | None:
         system = "email"
     use = terms.table("telecom_use").get(part.component(2).strip(), use)
     made: Json = {"system": system, "value": value, "use": "mobile" if equipment == "CP" else use}
-    if (rank := one_line(part.component(18))).isdecimal() and int(rank) > 0:
+    if (rank := one_line(part.component(18))).isdecimal() and 0 < int(rank[:9]) < 1000:
         made["rank"] = int(rank)
     return {**made, **period(part, 13, 14)}
 

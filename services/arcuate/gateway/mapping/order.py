@@ -377,6 +377,8 @@ def _performed(period: Json, status: str, change: Change, sender: Sender) -> Jso
     if begun and "start" not in made:
         made["start"] = begun
     made["end"] = ended or period.get("end") or event
+    if datatypes.is_backwards(made):
+        del made["start"]  # that the exam is over is sure; the two times are not
     return made
 
 

@@ -192,7 +192,7 @@ def _language(field: Field, sender: Sender) -> Json | None:
         return None
     code = datatypes.one_line(field.component(1))
     code = terms.table("language").get(code.casefold(), code)
-    words = datatypes.one_line(field.component(2)) or code
+    words = datatypes.one_line(field.component(2)) or code or stated["text"]
     if _TAG.match(code):
         return {"language": {"coding": [codes.coding("urn:ietf:bcp:47", code)], "text": words}, "preferred": True}
     return {"language": {"text": words}, "preferred": True}
@@ -204,7 +204,7 @@ def _births(made: Json, pid: Segment) -> None:
     if pid[25].null or pid[24].null:
         made.pop("multipleBirthInteger", None)
         made.pop("multipleBirthBoolean", None)
-    elif order.isdecimal():
+    elif order.isdecimal() and len(order) < 3:
         made.pop("multipleBirthBoolean", None)
         made["multipleBirthInteger"] = int(order)
     elif several in ("Y", "N") and "multipleBirthInteger" not in made:

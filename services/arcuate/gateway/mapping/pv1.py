@@ -76,6 +76,10 @@ def _encounter(current: Json, pv1: Segment, visit: Json, person: Person, sender:
     if reopened or pv1[45].null:
         period.pop("end", None)
     period |= {name: moment.fhir for name, moment in (("start", begun), ("end", ended)) if moment}
+    if datatypes.is_backwards(period):
+        del period[
+            "end"
+        ]  # one of the two is wrong: that the visit began is the less bold claim, and per-1 would refuse the message
     made.pop("period", None)
     if period:
         made["period"] = period

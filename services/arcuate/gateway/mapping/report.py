@@ -249,7 +249,7 @@ def _report(
 def _with_notes(content: obx.Result, statement: Statement) -> obx.Result:
     """Some senders write the report itself into NTE; what is no comment on a value stands under the text."""
     values = [id(one) for one in content.values]
-    said = [text for about, text in statement.notes if id(about) not in values]
+    said = [text for about, text in statement.notes if id(about) not in values and text not in content.text]
     return replace(content, text="\n\n".join(part for part in (content.text, *said) if part)) if said else content
 
 
