@@ -32,12 +32,22 @@ def evaluate(models: Path, labelmaps: Path, seed: int, cache: Path, say: Callabl
     _need_maps(labelmaps)
     known = atlas.load(models)
     version = sha256(RULES.read_bytes() + known.sha256.encode()).hexdigest()[:12]
-    scores = evaluation.evaluate(_phantoms(labelmaps, seed), known, cache / NAME / f"{seed}-{version}.csv", say)
-    told = evaluation.table(scores)
+    kept = cache / NAME / f"{seed}-{version}.csv"
+    try:
+        evaluation.evaluate(_phantoms(labelmaps, seed), known, kept, say)
+    except KeyboardInterrupt:
+        say("Cut off: the card gets what was read so far; the same command goes on from there.")
+    write_card(models, labelmaps, seed, kept, known.version, say)
+
+
+def write_card(models: Path, labelmaps: Path, seed: int, kept: Path, version: str, say: Callable[[str], None]) -> None:
+    """Write the figures of the readings that stand in `kept` into the card, and how many of the set they are."""
+    scores, whole = evaluation.load(kept), sum(1 for _ in ct_set.planned(labelmaps, seed))
+    short = f"Cut off after {len(scores)} of {whole} phantoms.\n\n" if len(scores) < whole else ""
+    told = short + evaluation.table(scores)
     say(told)
-    evaluation.write_card(
-        models / NAME / "card.md", told, known.version, f"arcuate evaluate {NAME} --from {labelmaps.name} --seed {seed}"
-    )
+    command = f"arcuate evaluate {NAME} --from {labelmaps.name} --seed {seed}"
+    evaluation.write_card(models / NAME / "card.md", told, version, command)
 
 
 def _samples(labelmaps: Path, say: Callable[[str], None]) -> Iterator[atlas_training.Sample]:
