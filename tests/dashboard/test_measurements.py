@@ -133,6 +133,7 @@ async def test_a_reader_accepts_corrects_and_rejects_and_can_take_it_back(filled
     [
         ("correct", {"amount": "much"}, "A correction needs a number"),
         ("correct", {"amount": "231"}, "cannot be"),
+        ("correct", {"amount": "NaN"}, "cannot be"),
         ("correct", {"amount": "1.2"}, "the machine&#39;s own number"),
         ("reject", {"reason": " "}, "Say in a few words why it is wrong"),
     ],

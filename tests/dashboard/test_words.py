@@ -67,3 +67,7 @@ def test_volumes_are_no_finer_than_they_can_be_known(value: str, text: str) -> N
 
 def test_what_a_list_leaves_out_is_counted() -> None:
     assert words.listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
+def test_a_count_has_no_digits_behind_the_point_and_a_ratio_no_unit() -> None:
+    assert [words.volume(Decimal(7), "{count}"), words.volume(Decimal("0.312"), "1")] == ["7", "0.31"]

@@ -103,17 +103,20 @@ def _amount(text: str, value: Value) -> Decimal:
         amount = Decimal(text.strip().replace(",", "."))
     except InvalidOperation:
         raise BadInput("A correction needs a number", where="amount", todo=f"Type it in {value.unit}.") from None
-    if (
-        not amount.is_finite()
-        or amount <= 0
-        or (value.amount > 0 and not 1 / _MOST_TIMES < amount / value.amount < _MOST_TIMES)
-    ):
+    if not (amount.is_finite() and _may_be(amount, value)):
         raise BadInput(
             f"{text.strip()[:20]} {value.unit} cannot be", where="amount", todo=f"Type the value in {value.unit}."
         )
     if amount == value.amount:
         raise BadInput("This is the machine's own number", where="amount", todo="Accept it (A), or type another one.")
     return amount
+
+
+def _may_be(amount: Decimal, value: Value) -> bool:
+    """Return whether a correction is no slip of the keyboard; a count of lesions may be none, a volume may not."""
+    if value.unit != "mL" or value.amount <= 0:
+        return amount >= 0
+    return 1 / _MOST_TIMES < amount / value.amount < _MOST_TIMES
 
 
 async def _taken_back(rooms: Rooms, value: Value) -> Json:

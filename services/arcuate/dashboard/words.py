@@ -92,10 +92,11 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 
 def volume(value: Decimal, unit: str) -> str:
-    """Return a measured value, no finer than it can be known: "1,142 mL", "53.8 mL", "2.31 mL"."""
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    """Return a measured value, no finer than it can be known: "1,142 mL", "53.8 mL", "2.31 mL"; a count "12", a ratio "0.31"."""
+    counted = unit.startswith("{")
+    digits = 0 if counted or value >= 100 else 1 if value >= 10 else 2
     rounded = value.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
-    return f"{rounded:,} {unit}"
+    return f"{rounded:,}" if counted or unit == "1" else f"{rounded:,} {unit}"
 
 
 def listed(items: list[str], most: int = 3) -> str:
