@@ -1,6 +1,8 @@
 """Measuring without a house: the networks of this installation, opened for one command."""
 
+import asyncio
 import contextlib
+import json
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,12 +10,17 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from arcuate.house import HouseSettings, open_house, wait_until_ready
+from arcuate.house import HouseSettings, open_house
+from arcuate.imaging import nifti
+from arcuate.imaging.lesion_change import Change, Reading, compare
+from arcuate.imaging.lesions import brain_mask
 from arcuate.imaging.oip_client import OipClient
-from arcuate.imaging.quantify import quantify
+from arcuate.imaging.quantify import Measurement, quantify
 from arcuate.imaging.settings import ImagingSettings
 from arcuate.kernel.log import configure_logging
 from arcuate.kernel.settings import SiteSettings
+
+LESIONS = "wm-lesions"
 
 
 @contextlib.asynccontextmanager
@@ -26,7 +33,7 @@ async def networks() -> AsyncIterator[OipClient]:
     with tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
         settings = HouseSettings(data_dir=Path(folder))
         async with open_house(settings, SiteSettings(time_zone="UTC"), rooms=["access", "inference"]) as house:
-            await wait_until_ready(house)
+            # Not waited for: the networks load while images are read, and the first request waits for them.
             yield OipClient(house.contexts["inference"].http)
 
 
@@ -50,3 +57,37 @@ async def quantify_path(path: Path, out: Path | None, console: Console) -> None:
         console.print(f"Left out of SEG and SR because the source's value is illegal: {', '.join(result.dropped)}")
     for kind, file in result.files.items():
         console.print(f"{kind:14} {file}")
+
+
+async def lesions_path(flair: Path, before: Path | None, t1: Path | None, out: Path | None, console: Console) -> None:
+    """Find white-matter lesions on a study or a FLAIR, compare them with an earlier one's, print and write the results."""
+    configure_logging("ERROR", "console")
+    folder = out or Path(f"{flair.resolve().name.removesuffix('.gz').removesuffix('.nii')}-arcuate")
+    models = HouseSettings().models_dir
+    also = {"t1": t1} if t1 else {}
+    async with networks() as infer:
+        with console.status("Looking for lesions"):
+            now = (await quantify(flair, folder, models, infer, pipeline=LESIONS, also=also)).measurement
+            earlier = (await quantify(before, None, models, infer, pipeline=LESIONS)).measurement if before else None
+            change = await compare_dates(earlier, now, infer, models) if earlier else None
+    console.print(now.table())
+    for line in now.warnings:
+        console.print(line)
+    if change is not None:
+        console.print(change.words)
+        (folder / LESIONS).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(change.summary(), indent=1, ensure_ascii=False) + "\n"
+        (folder / LESIONS / "change.json").write_text(text, encoding="utf-8")
+        nifti.write_labels(folder / LESIONS / "change.nii.gz", change.labels, now.volume.affine)
+    console.print(f"Results in {folder / LESIONS}")
+
+
+async def compare_dates(earlier: Measurement, now: Measurement, infer: OipClient, models: Path) -> Change:
+    """Compare two measurements of white-matter lesions.
+
+    Raises:
+        NotMeasurable: They cannot be compared, with the reason.
+    """
+    readings = [Reading(m.volume, m.finding.labels > 0, m.finding.model) for m in (earlier, now)]
+    brain = await brain_mask(now.volume, infer, models, now.pipeline.models)
+    return await asyncio.to_thread(compare, readings[0], readings[1], brain)

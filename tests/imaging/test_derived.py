@@ -170,11 +170,13 @@ def test_every_part_with_a_segment_is_present(made: Made) -> None:
 
 
 def test_structure_codes_are_members_of_their_context_groups() -> None:
-    """CID 7140 for volumes, CID 7153 for segments, where the part has a code there (`structures.toml`)."""
+    """CID 7140 for volumes, CID 7153 (of lesions: 7199) for segments, where the part has a code there (`structures.toml`)."""
     from pydicom.sr.codedict import codes
 
     volumes_group = {(getattr(codes.cid7140, n).value, getattr(codes.cid7140, n).meaning) for n in codes.cid7140.dir()}
-    assert {(p.volume.value, p.volume.meaning) for p in structures.parts()} <= volumes_group
-    segments = {getattr(codes.cid7153, n).value for n in codes.cid7153.dir()}
+    # Of head CT: CID 7153 has the whole ventricular system, and no group of volumes has blood.
+    of_ct = {("35764002", "Brain ventricle"), ("1386000", "Intracranial hemorrhage")}
+    assert {(p.volume.value, p.volume.meaning) for p in structures.parts()} - volumes_group <= of_ct
+    segments = {getattr(group, n).value for group in (codes.cid7153, codes.cid7199) for n in group.dir()}
     outside = {p.structure for p in structures.parts() if p.own_segment and p.segment.value not in segments}
-    assert outside == {"ventral-diencephalon", "cerebellar-cortex"}
+    assert outside == {"ventral-diencephalon", "cerebellar-cortex", "intracranial-haemorrhage"}

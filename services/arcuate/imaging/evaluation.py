@@ -132,11 +132,13 @@ def table(scores: Sequence[Score]) -> str:
 
 def write_card(card: Path, scores: Sequence[Score], version: str, command: str) -> None:
     """Puts the table between the marks of a model card, in place of the one before."""
+    put_table(card, table(scores), version, f"`{command}` (ONNX Runtime engine, whole pipeline, sides scored apart)")
+
+
+def put_table(card: Path, made: str, version: str, how: str) -> None:
+    """Puts any table between the marks of a model card, in place of the one before."""
     text = card.read_text(encoding="utf-8")
-    told = (
-        f"{BEGIN}\nVersion {version}, measured on {datetime.now(UTC):%Y-%m-%d} with `{command}` "
-        f"(ONNX Runtime engine, whole pipeline, sides scored apart).\n\n{table(scores)}\n{END}"
-    )
+    told = f"{BEGIN}\nVersion {version}, measured on {datetime.now(UTC):%Y-%m-%d} with {how}.\n\n{made}\n{END}"
     replaced, count = re.subn(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: told, text, flags=re.S)
     card.write_text(replaced if count else f"{text.rstrip()}\n\n{told}\n", encoding="utf-8")
 

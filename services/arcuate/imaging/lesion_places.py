@@ -43,7 +43,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Tissue:
-    """What the network tells of the brain round the lesions, on its grid: mm to ventricle and cortex; the nearest tissue's class."""
+    """What the network tells of the brain round the lesions, on its grid: mm to ventricle and cortex; what is below the tentorium."""
 
     to_ventricle: Floats
     to_cortex: Floats
@@ -53,14 +53,16 @@ class Tissue:
     @classmethod
     def of(cls, p: Floats, step: float) -> Tissue:
         """Of probabilities (classes, x, y, z) on voxels of `step` mm."""
-        others = p.copy()
-        others[LESION] = 0
-        named = others.argmax(0)
+        named = p.argmax(0)
+        # A lesion lies in the tissue that surrounds it; its blurred border, two voxels wide, can look like any tissue.
+        wide = ndimage.binary_dilation(named == LESION, iterations=2)
+        x, y, z = ndimage.distance_transform_edt(wide, return_distances=False, return_indices=True)
+        around = named[x, y, z]
         return cls(
             _distance(named == VENTRICLE, step),
             _distance(named == CORTEX, step),
-            named == INFRATENTORIAL,
-            float((p.argmax(0) == WHITE).sum()) * step**3 / 1000,
+            around == INFRATENTORIAL,
+            float((named == WHITE).sum()) * step**3 / 1000,
         )
 
 

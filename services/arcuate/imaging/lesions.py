@@ -52,9 +52,8 @@ class Found:
 
     labels: NDArray[np.uint8]
     lesions: tuple[Lesion, ...]
-    brain: Brain
     white_ml: float
-    used: tuple[Model, ...]
+    model: Model
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -84,7 +83,7 @@ async def measure(pipeline: Pipeline, scans: Mapping[str, Scan], infer: Infer, m
     spacing = np.linalg.norm(flair.volume.affine[:3, :3], axis=0)
     if spacing.max() > segmentation.COARSE_SPACING_MM:
         warnings.append(f"Voxels are {spacing.max():.1f} mm long: lesions smaller than that are missed or misjudged.")
-    return Finding(found.labels, values(found.lesions), {}, tuple(warnings), found.used[0])
+    return Finding(found.labels, values(found.lesions), {}, tuple(warnings), found.model)
 
 
 def values(lesions: tuple[Lesion, ...]) -> tuple[Measured, ...]:
@@ -116,7 +115,18 @@ async def find(flair: Volume, t1: Volume | None, infer: Infer, models_dir: Path,
     p = await _probabilities(image, infer, network)
     used = tuple(Model(n.used.name, n.used.version, n.used.sha256) for n in (network, finder))
     model = Model(used[0].name, used[0].version, used[0].digest, used[1:])
-    return await asyncio.to_thread(_found, flair, p, grid, brain, model)
+    return await asyncio.to_thread(_found, flair, p, grid, model)
+
+
+async def brain_mask(flair: Volume, infer: Infer, models_dir: Path, models: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Where the brain is (i, j, k) on the scan's own voxels, as coarse as the finder tells it; refused where there is none."""
+    frame = await asyncio.to_thread(sampling.working_frame, flair.affine)
+    finder = segmentation.load_model(models_dir, models["finder"])
+    brain = await segmentation.find_brain(flair, frame, infer, finder)
+    shape = (brain.mask.shape[0], brain.mask.shape[1], brain.mask.shape[2])
+    grid = Grid(frame, brain.start + brain.step / 2, brain.step, shape)
+    inside: NDArray[np.bool_] = raised(brain.mask.astype(np.float32), grid, flair.data.shape) >= 0.5
+    return inside
 
 
 @cache
@@ -198,7 +208,7 @@ def _tent(shape: tuple[int, int, int]) -> Floats:
     return made
 
 
-def _found(flair: Volume, p: Floats, grid: Grid, brain: Brain, model: Model) -> Found:
+def _found(flair: Volume, p: Floats, grid: Grid, model: Model) -> Found:
     limits = rules()
     lesion = raised(p[lesion_places.LESION], grid, flair.data.shape)
     tissue = Tissue.of(p, grid.step)
@@ -211,7 +221,7 @@ def _found(flair: Volume, p: Floats, grid: Grid, brain: Brain, model: Model) -> 
     if load > plausible["share_of_white"] * (load + white_ml):
         raise _implausible(f"{load:.0f} ml of lesions beside {white_ml:.0f} ml of white matter")
     table = np.array([0, *(LABELS[one.place] for one in lesions)], np.uint8)
-    return Found(table[numbered], lesions, brain, white_ml, (model,))
+    return Found(table[numbered], lesions, white_ml, model)
 
 
 def raised(values: Floats, grid: Grid, shape: tuple[int, ...]) -> Floats:
