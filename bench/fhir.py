@@ -138,7 +138,7 @@ def _asked(house: Server, patients: Sequence[str]) -> list[Question]:
         Question("search by identifier, 1 match", house, search(f"identifier={_ACCESSION}%7CA{{n}}")),
         Question("search by patient and status, 4 matches", house, search("patient=Patient/{id}&status=active")),
         Question("search, page of 200", house, ["/fhir/ServiceRequest?_count=200"]),
-        Question("create Patient (32 index rows)", house, ["/fhir/Patient"], _patient("NUMBER")),
+        Question("create Patient (19 index rows)", house, ["/fhir/Patient"], _patient("NUMBER")),
         Question("create Patient, by a room", house, ["/fhir/Patient"], _patient("NUMBER"), room),
         Question("create ServiceRequest, by a room", house, ["/fhir/ServiceRequest"], _order("NUMBER", "Patient/1"), room),
         Question("create ServiceRequest, by a room, 128 connections", house, ["/fhir/ServiceRequest"],
@@ -178,12 +178,12 @@ def _load(question: Question, turn: int) -> Load:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_LUA % said)
         script.flush()
-        before = _cpu(question.server.pid)
+        before = cpu_of(question.server.pid)
         done = subprocess.run(
             ["wrk", "-t1", f"-c{question.connections}", f"-d{SECONDS}s", "--timeout", "20s", "-s", script.name, question.server.base],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
-        used = _cpu(question.server.pid) - before
+        used = cpu_of(question.server.pid) - before
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     if answer["bad"]:
         raise SystemExit(f"Wrong answers: {question.name}: {answer}")
@@ -191,7 +191,7 @@ def _load(question: Question, turn: int) -> Load:
     return Load(1e6 * answer["requests"] / answer["us"], answer["p50"], answer["p99"], cpu)
 
 
-def _cpu(pid: int) -> float:
+def cpu_of(pid: int) -> float:
     """Return the seconds of CPU that a process has used, in its own code and in the kernel's."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

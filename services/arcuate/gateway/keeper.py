@@ -123,7 +123,8 @@ class PostgresKeeper:
 
     def _open(self) -> "psycopg.Connection[Any]":
         if self._connection is None or self._connection.closed:
-            options = "-c statement_timeout=30000 -c lock_timeout=15000"
+            # The door asks by keys alone: a plan that was made while the journal was empty would read all of it for each frame.
+            options = "-c statement_timeout=30000 -c lock_timeout=15000 -c enable_seqscan=off"
             options += f" -c search_path={self._schema}" if self._schema else ""
             self._connection = psycopg.connect(self._url, options=options, connect_timeout=5, prepare_threshold=1)
         return self._connection
