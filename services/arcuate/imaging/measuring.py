@@ -10,9 +10,10 @@ from sqlmodel import Session
 
 from arcuate.imaging import store, worklist
 from arcuate.imaging.context import Imaging
+from arcuate.imaging.deriving import Derived, derive
 from arcuate.imaging.domain import Instance, NotMeasurable, Refusal, RefusalCode, Unreadable
 from arcuate.imaging.pipelines import named
-from arcuate.imaging.quantify import Derived, Measurement, derive, measure_study, summary
+from arcuate.imaging.quantify import Measurement, measure_study, summary
 from arcuate.imaging.store import Arrival
 from arcuate.imaging.tables import InstanceRow, MeasurementRow, StudyRow, work
 from arcuate.kernel.errors import Unavailable

@@ -50,12 +50,13 @@ def _packed(inputs: Mapping[str, NDArray[Any]]) -> tuple[int, bytes]:
     told, blobs = [], []
     for name, tensor in inputs.items():
         datatype = next(key for key, dtype in DATATYPES.items() if tensor.dtype == np.dtype(dtype))
-        blob = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).tobytes()
-        parameters = {"binary_data_size": len(blob)}
+        raw = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<"))
+        blob = raw.reshape(-1).view(np.uint8).data
+        parameters = {"binary_data_size": raw.nbytes}
         told.append({"name": name, "datatype": datatype, "shape": list(tensor.shape), "parameters": parameters})
         blobs.append(blob)
     head = json.dumps({"inputs": told, "parameters": {"binary_data_output": True}}).encode()
-    return len(head), head + b"".join(blobs)
+    return len(head), b"".join([head, *blobs])
 
 
 def _unpacked(body: bytes, head_length: str | None) -> dict[str, NDArray[Any]]:
@@ -69,7 +70,8 @@ def _unpacked(body: bytes, head_length: str | None) -> dict[str, NDArray[Any]]:
         if length is None:
             found[entry["name"]] = np.asarray(entry["data"], dtype).reshape(shape)
             continue
-        found[entry["name"]] = np.frombuffer(body[at : at + length], dtype.newbyteorder("<")).reshape(shape)
+        raw = np.frombuffer(memoryview(body)[at : at + length], dtype.newbyteorder("<"))
+        found[entry["name"]] = raw.reshape(shape)
         at += length
     return found
 

@@ -3,26 +3,27 @@
 import asyncio
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.table import Table
 
-from arcuate.imaging import derived, gallery, nifti, picture, structures, viewing
+from arcuate.imaging import derived, nifti, structures
 from arcuate.imaging.derived import RESEARCH_USE, Measured, Model
 from arcuate.imaging.domain import Instance, NotMeasurable, Refusal, Unreadable
 from arcuate.imaging.methods import METHODS
 from arcuate.imaging.parsing import Limits, Parser
 from arcuate.imaging.pipelines import SHADOW, Finding, Infer, Pipeline, Scan, Volume, asked_by, named, pipelines
-from arcuate.imaging.seg import build_seg, present_parts
 from arcuate.imaging.series import Choice, choose
-from arcuate.imaging.sr import build_sr
 from arcuate.kernel.clock import SystemClock
 from arcuate.kernel.codes import Laterality, Ucum
+
+if TYPE_CHECKING:
+    from arcuate.imaging.deriving import Derived
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,6 @@ class Measurement:
             whole = text.get((code, None)) or text.get((code, Laterality.BILATERAL)) or ""
             made.add_row(name, text.get((code, Laterality.LEFT), ""), text.get((code, Laterality.RIGHT), ""), whole)
         return made
-
-
-@dataclass(frozen=True)
-class Derived:
-    """The objects that follow from a measurement, as bytes; SEG and SR only for DICOM input."""
-
-    seg: bytes | None
-    sr: bytes | None
-    qc: bytes
-    gallery: bytes
 
 
 @dataclass(frozen=True)
@@ -146,33 +137,6 @@ async def measure_nifti(
     return Measurement(pipeline, scans, await METHODS[pipeline.method](pipeline, scans, infer, models_dir))
 
 
-def derive(measurement: Measurement, at: datetime) -> Derived:
-    """Make SEG, SR and pictures.
-
-    Args:
-        at: When it was measured, local time of the site.
-    """
-    labels, pipeline = measurement.finding.labels, measurement.pipeline
-    seg_file = sr_file = None
-    if measurement.choice:
-        grid = measurement.choice.grid
-        finding = measurement.finding
-        seg = build_seg(grid, labels, finding.model, at, pipeline)
-        seg_file = derived.encode(seg) if seg is not None else None
-        sr_file = derived.encode(build_sr(grid, seg, finding.measured, finding.model, at, pipeline))
-    volume, codes = measurement.volume, [m.structure for m in measurement.finding.measured]
-    doubt = measurement.finding.uncertainty.entropy if measurement.finding.uncertainty else None
-    scan = picture.upright(volume.data, labels, volume.affine, doubt)
-    exhibits = gallery.make(scan, codes)
-    volumes = viewing.made(volume.data, labels, volume.affine, scan.window, codes, doubt)
-    return Derived(
-        seg_file,
-        sr_file,
-        picture.qc_picture(scan, present_parts(labels), _captions(measurement)),
-        viewing.packed(gallery.pack(exhibits), volumes),
-    )
-
-
 async def quantify(
     path: Path,
     out: Path | None,
@@ -202,6 +166,7 @@ async def quantify(
     refused: dict[str, NotMeasurable] = {}
     with Parser(limits) as parser, tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
         scratch = Path(folder)
+        deriving = asyncio.create_task(asyncio.to_thread(_loaded))
         if path.is_dir():
             found = await asyncio.to_thread(parser.folder, path)
             for one in (only,) if only else asked_by(found):
@@ -219,9 +184,10 @@ async def quantify(
         dropped = derived.dropped_values(instances)
         files: dict[str, Path] = {}
         if out is not None:
+            derive = await deriving
             when = at or SystemClock().now().astimezone(UTC)
             for measurement in made:
-                files |= await asyncio.to_thread(_write, out, measurement, dropped, when)
+                files |= await asyncio.to_thread(_write, out, measurement, dropped, when, derive)
     return QuantifyResult(tuple(made), {name: error.refusal for name, error in refused.items()}, files, dropped)
 
 
@@ -291,19 +257,24 @@ def _written(m: Measured) -> str:
     return f"{m.value:,.2f}" if unit == Ucum.MILLILITRE else f"{m.value:g} {'' if unit == Ucum.ONE else unit}".strip()
 
 
-def _captions(measurement: Measurement) -> list[str]:
-    used = measurement.finding.model
-    model = f"{used.name} {used.version} ({used.digest[:12]})"
-    # The series' own words are left out: people write names into them.
-    series = f"series {measurement.choice.facts.number}, " if measurement.choice else ""
-    return [f"{series}model {model}", *measurement.warnings[:4]]
-
-
 def _model(model: Model) -> dict[str, str]:
     return {"name": model.name, "version": model.version, "sha256": model.digest}
 
 
-def _write(out: Path, measurement: Measurement, dropped: Sequence[str], at: datetime) -> dict[str, Path]:
+def _loaded() -> Callable[[Measurement, datetime], "Derived"]:
+    """Load the libraries of SEG and SR while the reading process reads."""
+    from arcuate.imaging.deriving import derive
+
+    return derive
+
+
+def _write(
+    out: Path,
+    measurement: Measurement,
+    dropped: Sequence[str],
+    at: datetime,
+    derive: Callable[[Measurement, datetime], "Derived"],
+) -> dict[str, Path]:
     first = measurement.pipeline == pipelines()[0]
     prefix = "" if first else f"{measurement.pipeline.name} "
     out = out if first else out / measurement.pipeline.name

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 
 Floats = NDArray[np.float32]
 Affine = NDArray[np.float64]
@@ -37,9 +37,10 @@ class Frame:
 def working_frame(affine: NDArray[np.float64]) -> Frame:
     """Axes to Right, Anterior, Superior along the voxel axes where those are less than 20 degrees off the world's."""
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    world, voxel = linear_sum_assignment(-np.abs(directions))
+    # The voxel axis of each world axis, so that the cosines are largest together.
+    best = max(permutations(range(3)), key=lambda axes: sum(abs(directions[w, v]) for w, v in enumerate(axes)))
     ordered = np.empty((3, 3))
-    for w, v in zip(world, voxel, strict=True):
+    for w, v in enumerate(best):
         ordered[:, w] = directions[:, v] * np.sign(directions[w, v])
     u, _, vt = np.linalg.svd(ordered)
     turn: NDArray[np.float64] = u @ vt

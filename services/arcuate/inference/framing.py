@@ -2,11 +2,17 @@
 
 A frame is: 4 bytes length of the head, 8 bytes length of the tensors (both little-endian), the head (JSON, UTF-8), the
 tensors one after the other in the order of head["tensors"] (name, datatype, shape), C order, little-endian.
+
+Tensors are large: they travel in a memory file (memfd) whose descriptor goes over a socket beside the pipe, so that one
+side reads what the other wrote without a copy; the frame then says length 0 and `shared` in its head.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
+import os
+import socket
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +50,44 @@ def packed(head: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[bytes
     ]
 
 
+def shared(head: Mapping[str, Any], tensors: Mapping[str, Tensor], beside: socket.socket) -> bytes:
+    """The frame, its tensors left in a memory file that is sent over the socket first."""
+    parts = packed({**head, "shared": True}, tensors)
+    descriptor = os.memfd_create("arcuate-tensors", os.MFD_CLOEXEC)
+    try:
+        size = sum(len(part) for part in parts[1:])
+        if size:
+            os.ftruncate(descriptor, size)
+            with mmap.mmap(descriptor, size) as memory:
+                at = 0
+                for part in parts[1:]:
+                    memory[at : at + len(part)] = part
+                    at += len(part)
+        socket.send_fds(beside, [b"a"], [descriptor])
+    finally:
+        os.close(descriptor)
+    length = PREFIX.unpack(bytes(parts[0][: PREFIX.size]))[0]
+    return PREFIX.pack(length, 0) + bytes(parts[0][PREFIX.size :])
+
+
+def taken(beside: socket.socket) -> memoryview:
+    """The memory file that came over the socket, read-only; it lives as long as a view of it."""
+    _, descriptors, _, _ = socket.recv_fds(beside, 1, 1)
+    if len(descriptors) != 1:
+        raise BrokenFrame("no memory file came with the frame")
+    try:
+        size = os.fstat(descriptors[0]).st_size
+        if size > BODY_LIMIT:
+            raise BrokenFrame(f"a memory file of {size} bytes is over the limit")
+        if not size:
+            return memoryview(b"")
+        # All pages at once: a fault for each would cost more than the copy that is saved.
+        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+        return memoryview(mmap.mmap(descriptors[0], size, flags=flags, prot=mmap.PROT_READ))
+    finally:
+        os.close(descriptors[0])
+
+
 def sizes(prefix: bytes) -> tuple[int, int]:
     """Lengths of head and tensors; BrokenFrame over the limits."""
     head, body = PREFIX.unpack(prefix)
@@ -52,7 +96,7 @@ def sizes(prefix: bytes) -> tuple[int, int]:
     return head, body
 
 
-def unpacked(head: bytes, body: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def unpacked(head: bytes, body: bytes | memoryview) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Head and tensors (read-only views of `body`)."""
     try:
         told = json.loads(head)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ class EngineHost:
     def __init__(self, models_dir: Path, settings: EngineSettings, log: Logger) -> None:
         self._models_dir, self._settings, self._log = models_dir, settings, log
         self._process: asyncio.subprocess.Process | None = None
+        self._beside: socket.socket | None = None
         self._turn = asyncio.Lock()
         self.states: dict[str, ModelState] = store.models_in(models_dir)
         self.platform = ""
@@ -76,10 +78,13 @@ class EngineHost:
             return
         await self._end()
         settings = self._settings
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "arcuate.inference.worker", str(self._models_dir), settings.engine, str(settings.threads),
-            str(settings.niceness), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_BUFFER,
-        )  # fmt: skip
+        self._beside, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "arcuate.inference.worker", str(self._models_dir), settings.engine, str(settings.threads),
+                str(settings.niceness), str(theirs.fileno()), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                limit=_BUFFER, pass_fds=(theirs.fileno(),),
+            )  # fmt: skip
         for name, state in store.models_in(self._models_dir).items():
             self.states[name] = await self._loaded(name, state)
         self.started = True
@@ -117,16 +122,21 @@ class EngineHost:
         self, head: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
         process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
+        if process is None or process.stdin is None or process.stdout is None or self._beside is None:
             raise EOFError
-        for part in framing.packed(head, tensors):
-            process.stdin.write(part)
-            await process.stdin.drain()
+        process.stdin.write(framing.shared(head, tensors, self._beside))
+        await process.stdin.drain()
         size, body = framing.sizes(await process.stdout.readexactly(framing.PREFIX.size))
-        return framing.unpacked(await process.stdout.readexactly(size), await process.stdout.readexactly(body))
+        told = await process.stdout.readexactly(size)
+        await process.stdout.readexactly(body)
+        # It came before the frame did: nothing is waited for here.
+        return framing.unpacked(told, framing.taken(self._beside))
 
     async def _end(self) -> None:
         process, self._process = self._process, None
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = None
         if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):

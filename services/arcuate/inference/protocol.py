@@ -94,9 +94,9 @@ def answer(
         tensor = found[spec.name]
         entry: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": list(tensor.shape)}
         if request.outputs[spec.name]:
-            blob = np.ascontiguousarray(tensor, dtype=spec.dtype.newbyteorder("<")).tobytes()
-            entry["parameters"] = {"binary_data_size": len(blob)}
-            blobs.append(blob)
+            raw = np.ascontiguousarray(tensor, dtype=spec.dtype.newbyteorder("<"))
+            entry["parameters"] = {"binary_data_size": raw.nbytes}
+            blobs.append(raw.reshape(-1).view(np.uint8).data)
         else:
             texts.append(_numbers(tensor))
         told.append(entry)
@@ -104,7 +104,7 @@ def answer(
     if request.id is not None:
         head["id"] = request.id
     text = _joined(head, told, texts)
-    return (text + b"".join(blobs), len(text)) if blobs else (text, None)
+    return (b"".join([text, *blobs]), len(text)) if blobs else (text, None)
 
 
 def _joined(head: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]], texts: list[bytes]) -> bytes:

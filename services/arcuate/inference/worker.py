@@ -1,6 +1,6 @@
 """The engine process: loads models and answers frames on stdin and stdout, at low priority. Started by host.py.
 
-    python -m arcuate.inference.worker MODELS_DIR ENGINE THREADS NICENESS
+    python -m arcuate.inference.worker MODELS_DIR ENGINE THREADS NICENESS SOCKET
 
 It ends when stdin ends, so it never outlives the room.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,25 +81,27 @@ def _memory_at_most(mib: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def _frame(pipe: BinaryIO) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+def _frame(pipe: BinaryIO, beside: socket.socket) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     prefix = pipe.read(framing.PREFIX.size)
     if len(prefix) < framing.PREFIX.size:
         return None
     head, body = framing.sizes(prefix)
-    return framing.unpacked(pipe.read(head), pipe.read(body))
+    told = pipe.read(head)
+    pipe.read(body)
+    return framing.unpacked(told, framing.taken(beside))
 
 
 def main() -> None:
     """Answers until stdin ends."""
-    models_dir, engine, threads, niceness = sys.argv[1:5]
+    models_dir, engine, threads, niceness, descriptor = sys.argv[1:6]
+    beside = socket.socket(fileno=int(descriptor))
     os.nice(int(niceness))
     # What a library prints must not end up between frames: frames keep the pipe, everything else goes to stderr.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     answering = Answering(Path(models_dir), engine, int(threads))
-    while (request := _frame(sys.stdin.buffer)) is not None:
-        for part in framing.packed(*answering.answer(*request)):
-            out.write(part)
+    while (request := _frame(sys.stdin.buffer, beside)) is not None:
+        out.write(framing.shared(*answering.answer(*request), beside))
         out.flush()
 
 
