@@ -12,7 +12,7 @@ from arcuate.imaging.ct.cavity import Cavity
 from arcuate.imaging.ct.work import Mask, Work, rules
 from arcuate.imaging.sampling import Floats
 
-_RING = 5  # voxels round a haemorrhage that are looked at: in two of them a share can be blood, further out is what lies round it
+_RING = 3  # voxels round a haemorrhage in which a share of a voxel can be blood
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ def _whole(found: Mask, work: Work, cavity: Cavity, seen: Tissue) -> Blood:
     for number, box in enumerate(ndimage.find_objects(numbered), 1):
         wide = tuple(slice(max(0, s.start - _RING), s.stop + _RING) for s in box)
         part = numbered[wide] == number
-        near = ndimage.binary_dilation(part, iterations=2) & seen.clear[wide] & ((numbered[wide] == 0) | part)
+        near = ndimage.binary_dilation(part, iterations=_RING - 1) & seen.clear[wide] & ((numbered[wide] == 0) | part)
         values = seen.smooth[wide]
-        pure, base = _pure(values, part), _around(values, part, seen.clear[wide], seen.brain)
+        pure, base = float(np.quantile(values[part], 0.75)), seen.brain + told["base"]
         filled = np.clip((values - base) / max(pure - base, 5.0), 0, 1)
         share[wide][near] = np.maximum(share[wide][near], filled[near])
         owner[wide][near] = number
@@ -131,19 +131,3 @@ def _whole(found: Mask, work: Work, cavity: Cavity, seen: Tissue) -> Blood:
     large = np.concatenate([[False], ml >= told["least_ml"]])
     parts = tuple(sorted((round(float(v), 3) for v in ml if v >= told["least_ml"]), reverse=True))
     return Blood(large[owner] & (share > 0.5) if found.any() else found, parts, float(dense.sum()) / 1000)
-
-
-def _around(values: Floats, part: Mask, clear: Mask, brain: float) -> float:
-    """HU of what lies round a part (brain, oedema, fluid): where a voxel holds no blood."""
-    told = rules()["blood"]
-    shell = ndimage.binary_dilation(part, iterations=4) & ~ndimage.binary_dilation(part, iterations=2) & clear
-    low, high = brain - told["oedema"], brain + told["base"]
-    return float(np.clip(np.median(values[shell]), low, high)) if shell.sum() > 30 else high
-
-
-def _pure(values: Floats, part: Mask) -> float:
-    """HU of a part where it is blood alone: its middle, or of one that is thin the upper part of its values."""
-    inner = ndimage.binary_erosion(part, iterations=2)
-    if inner.sum() >= 0.25 * part.sum():
-        return float(np.median(values[inner]))
-    return float(np.quantile(values[part], 0.75))
