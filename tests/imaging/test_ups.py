@@ -1,6 +1,7 @@
 """The worklist: what its state machine refuses, another system that does an item, our own quantifications in it."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
+from sqlmodel import Session, create_engine
 
-from arcuate.imaging import ups
+from arcuate.imaging import tables, ups, worklist
 from arcuate.imaging.domain import RefusalCode
 from arcuate.imaging.ups import FINAL, State, UpsRefused, Workitem
 from arcuate.kernel.errors import BadInput
@@ -166,6 +168,31 @@ async def test_another_system_finds_an_item_does_it_and_a_third_cannot_meddle(de
 
 
 # ---- our own ---------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_power_cut_an_item_goes_on_under_its_transaction_uid_unless_it_was_cancelled() -> None:
+    engine = create_engine("sqlite://")
+    tables.Base.metadata.create_all(engine)
+    now = datetime(2026, 1, 5, 10, 15, tzinfo=UTC)
+    with Session(engine) as session:
+        for key in ("k1", "k2", "k3"):
+            worklist.add(session, ups.created(worklist.uid_for(key), scheduled()), now)
+        assert worklist.begin(session, "k1", now)
+        before = worklist.get(session, worklist.uid_for("k1"))
+        assert worklist.begin(session, "k1", now)  # the same job again, after the cut
+        assert worklist.get(session, before.uid) == before and before.transaction
+        worklist.finish(session, "k1", now, [])
+        worklist.give_up(session, "k1", now, "too late")  # a second end changes nothing
+        assert worklist.get(session, before.uid).state is State.COMPLETED
+        cancelled = ups.cancellation_requested(worklist.get(session, worklist.uid_for("k2"))).item
+        worklist.save(session, cancelled, now)
+        assert not worklist.begin(session, "k2", now)
+        assert worklist.begin(session, "k3", now)
+        asked = ups.cancellation_requested(worklist.get(session, worklist.uid_for("k3"))).item
+        worklist.save(session, asked, now)
+        assert not worklist.begin(session, "k3", now)  # asked to stop while it was measured, then the cut
+        worklist.give_up(session, "k3", now, "cancelled")
+        assert worklist.get(session, worklist.uid_for("k3")).state is State.CANCELED
 
 
 async def test_a_quantification_is_an_item_that_ends_with_its_objects_and_one_that_is_cancelled_is_not_measured(
