@@ -126,7 +126,7 @@ async def test_the_house_refuses_to_open_then(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="who validated"):
         async with open_house(
             house,
-            SiteSettings(synthetic=True),
+            SiteSettings(time_zone="Europe/Zurich", synthetic=True),
             rooms=["access", "record", "imaging"],
             room_settings={"imaging": settings},
         ):
@@ -160,6 +160,7 @@ def test_other_pipelines_are_left_as_they_are() -> None:
     assert shadow.spoken([one], named("brain-volumes"), ImagingSettings(port=0)) == [one]
 
 
+@pytest.mark.long
 def test_phantoms_hold_the_hounsfield_units_that_files_state(bleeding: Path) -> None:
     from pydicom import dcmread
 
