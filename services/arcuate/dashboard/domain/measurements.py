@@ -199,17 +199,17 @@ def comparable(now: Value, earlier: Value) -> bool:
 
 
 def no_change_because(now: Value, earlier: Sequence[Value], words: Wording) -> str:
-    """Return why no change is told: "no earlier scan", or that only another model or version has measured it."""
+    """Return why no change is told: nothing earlier, or only by another model or version, or a person changed a number of it."""
     same = [e for e in earlier if (e.structure, e.side) == (now.structure, now.side) and _before(e, now)]
     if not now.standing:
-        return "not the machine's value any more"
+        return "not compared"
     if not same:
         return "no earlier measurement"
     last = max(same, key=lambda e: e.day or date.min)
     day = words.date(last.day) if last.day else "no date"
     if not comparable(now, last):
         return f"cannot compare: {day} by {last.model or 'another model'}"
-    return f"cannot say: {day} was {last.state}" if not last.standing else f"cannot say: {day}"
+    return "not compared" if last.standing else f"cannot say: {day} was {last.state}"
 
 
 def _before(earlier: Value, now: Value) -> bool:
