@@ -72,6 +72,21 @@ async def test_every_parameter_and_type_that_it_names_works(replica: Replica) ->
         assert answer.status_code == 200, answer.text
 
 
+async def test_the_openapi_description_names_every_door_with_what_it_takes(replica: Replica) -> None:
+    app = replica.app
+    described = app.openapi()
+
+    assert described == app.openapi()
+    for route in app.routes:
+        for method in getattr(route, "methods", None) or ():
+            path = getattr(route, "path", "")
+            if path.startswith("/fhir") and path != "/fhir/" and method != "HEAD":
+                operation = described["paths"][path][method.lower()]
+                asked = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
+                assert asked == set(re.findall(r"{(\w+)}", path)), path
+                assert method not in ("POST", "PUT", "PATCH") or "requestBody" in operation, (method, path)
+
+
 def test_the_readme_names_every_file_of_the_room() -> None:
     room = Path(parameters.__file__).parent
     readme = (room / "README.md").read_text("utf-8")

@@ -27,7 +27,7 @@ from arcuate.kernel.web import (
     open_to_all,
     principal_of,
 )
-from arcuate.record import audit, batches, capability, parameters, service, store
+from arcuate.record import audit, batches, capability, openapi, parameters, service, store
 from arcuate.record import http as door
 from arcuate.record.audit.routes import add_audit_routes
 from arcuate.record.audit.trail import Trail
@@ -80,6 +80,8 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     _add_quick_routes(app, record, pages)
     _add_read_routes(app, record, pages)
     _add_write_routes(app, record)
+    seen = app.openapi
+    app.openapi = lambda: openapi.described(seen(), record.parameters.types)  # type: ignore[method-assign]
 
     @contextlib.asynccontextmanager
     async def run() -> AsyncIterator[None]:

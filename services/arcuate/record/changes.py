@@ -62,6 +62,7 @@ class Writer:
         self.driver = self.unit.driver
         self._searcher = Searcher(self.driver, self.indexer)
         self._created: dict[str, _Plan] = {}
+        self._now = micros_of(self.terms.now)
 
     def apply(self, requests: Sequence[Request]) -> list[Outcome]:
         """Collect what the requests change, and return what becomes of each.
@@ -215,7 +216,7 @@ class Writer:
     def _delete(self, plan: _Plan) -> Outcome:
         current = plan.current
         if current is None:
-            return Outcome(204, plan.request.resource_type, "", 0, micros_of(self.terms.now), None, False, None)
+            return Outcome(204, plan.request.resource_type, "", 0, self._now, None, False, None)
         if current.body is None:
             raise Gone(f"This {plan.request.resource_type} was deleted before", where=plan.request.where)
         self._stage(plan, None, IndexRows(patient=current.patient))
@@ -228,7 +229,7 @@ class Writer:
             plan.request.resource_type,
             plan.id,
             _next_version(plan),
-            micros_of(self.terms.now),
+            self._now,
             patient,
             True,
             body,
@@ -237,7 +238,7 @@ class Writer:
     def _stage(self, plan: _Plan, body: str | None, rows: IndexRows) -> None:
         seq = self.unit.next_seq()
         number = plan.current.number if plan.current else seq
-        name, version, updated = plan.request.resource_type, _next_version(plan), micros_of(self.terms.now)
+        name, version, updated = plan.request.resource_type, _next_version(plan), self._now
         batch = self.unit.batch
         batch.versions.append((seq, name, plan.id, version, updated, plan.request.method, body))
         state = (number, name, plan.id, version, seq, updated, body is None, rows.patient)

@@ -72,7 +72,8 @@ class Conditions:
             pairs = zip(term.chained_types, term.chained, strict=True)
             return any_of([self._chained(key, target_type, inner, row) for target_type, inner in pairs])
         if term.modifier == "exact":
-            return _among(row, "token_index", f"{key}:exact", _tokens(term.values))
+            alternatives = [Part("(text = ? AND exact = ?)", (value.text, value.exact)) for value in term.values]
+            return _among(row, "string_index", key, any_of(alternatives))
         if term.modifier == "identifier":
             return _among(row, "token_index", f"{key}:identifier", _tokens(term.values))
         if kind in ("token", "uri"):

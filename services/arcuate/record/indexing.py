@@ -38,7 +38,7 @@ class IndexRows:
         tokens: (key, code, system)
         references: (key, target id, target type); an address outside the house has the type "".
         dates: (key, low, high)
-        strings: (key, normalized text)
+        strings: (key, normalized text, the text as it was written)
         numbers: (key, value, system, code)
         patient: Id of the patient whom the resource is about.
     """
@@ -46,7 +46,7 @@ class IndexRows:
     tokens: set[tuple[str, str, str]] = field(default_factory=set)
     references: set[tuple[str, str, str]] = field(default_factory=set)
     dates: set[tuple[str, int, int]] = field(default_factory=set)
-    strings: set[tuple[str, str]] = field(default_factory=set)
+    strings: set[tuple[str, str, str]] = field(default_factory=set)
     numbers: set[tuple[str, float, str, str]] = field(default_factory=set)
     patient: str | None = None
 
@@ -79,7 +79,8 @@ class Indexer:
 
     def _add(self, made: IndexRows, key: str, kind: str, value: Any) -> None:
         if kind == "token":
-            made.tokens.update((key, code, system) for system, code in _tokens(value))
+            for system, code in _tokens(value):
+                made.tokens.add((key, code, system))
         elif kind == "uri":
             if isinstance(value, str):
                 made.tokens.add((key, short(value.partition("|")[0]), ""))
@@ -90,8 +91,7 @@ class Indexer:
         elif kind == "string":
             for said in _strings(value):
                 if text := normalized(said):
-                    made.strings.add((key, text))
-                    made.tokens.add((f"{key}:exact", short(said), ""))
+                    made.strings.add((key, text, short(said)))
         else:
             made.numbers.update((key, *row) for row in _numbers(value))
 
@@ -161,7 +161,8 @@ def _length(second: str | None, fraction: str | None) -> int:
 
 def micros_of(when: datetime) -> int:
     """Return whole microseconds since 1970 UTC."""
-    return (when - _EPOCH) // timedelta(microseconds=1)
+    since = when - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def datetime_of(micros: int) -> datetime:
@@ -204,20 +205,18 @@ def normalized(text: str) -> str:
     return plain[:_LONGEST_STRING]
 
 
-def _tokens(value: Any) -> Iterator[tuple[str, str]]:
-    """Yield (system, code) of a code, boolean, Coding, CodeableConcept, Identifier or ContactPoint."""
+def _tokens(value: Any) -> Sequence[tuple[str, str]]:
+    """Return (system, code) of a code, boolean, Coding, CodeableConcept, Identifier or ContactPoint."""
     if isinstance(value, bool):
-        yield "", "true" if value else "false"
-    elif isinstance(value, str):
-        yield "", short(value)
-    elif isinstance(value, dict):
-        if "coding" in value:
-            for coding in value["coding"]:
-                yield from _tokens(coding)
-        elif "code" in value or "value" in value:
-            code = value.get("code", value.get("value"))
-            if isinstance(code, str):
-                yield short(str(value.get("system", ""))), short(code)
+        return (("", "true" if value else "false"),)
+    if isinstance(value, str):
+        return (("", short(value)),)
+    if not isinstance(value, dict):
+        return ()
+    if "coding" in value:
+        return [found for coding in value["coding"] for found in _tokens(coding)]
+    code = value.get("code", value.get("value"))
+    return ((short(str(value.get("system", ""))), short(code)),) if isinstance(code, str) else ()
 
 
 def _strings(value: Any) -> Sequence[str]:

@@ -245,9 +245,8 @@ class Reader:
                 raise _Unknown
             return Term(parameter, "", tuple(self._reference(v, modifier) for v in split(value, ",")))
         if modifier == "exact":
-            return Term(
-                parameter, modifier, tuple(Value(text=short(unescaped(v)), system="") for v in split(value, ","))
-            )
+            said = [unescaped(v) for v in split(value, ",")]
+            return Term(parameter, modifier, tuple(Value(text=normalized(v), exact=short(v)) for v in said))
         kind = "token" if modifier == "identifier" else parameter.kind
         return Term(parameter, modifier, tuple(self._value(kind, v, name) for v in split(value, ",")))
 

@@ -171,8 +171,7 @@ def write(driver: Driver, batch: Batch) -> None:
     if batch.changed:
         _update(driver, batch.changed)
     for name, rows in batch.indexes.items():
-        if rows:
-            driver.many(_INSERTS[name], rows)
+        _insert_rows(driver, name, rows)
     if batch.claims:
         # The search found nothing under these conditions, so an older claim on one of them is stale.
         driver.many("DELETE FROM claim WHERE criteria = ?", [(criteria,) for criteria, _ in batch.claims])
@@ -193,18 +192,33 @@ _UPDATE = (
 
 def _insert(driver: Driver, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows whose values stand in the order of the table's columns."""
-    if rows:
-        driver.many(_INSERTS[table.name], rows)
+    _insert_rows(driver, table.name, rows)
 
 
-def _insert_text(table: Table) -> str:
+def _insert_rows(driver: Driver, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, several a statement: each step of one lets go of the interpreter's lock, and waits for it again.
+
+    Few numbers of rows, so that the statements stand ready.
+    """
+    start = 0
+    for count, statement in _INSERTS[name]:
+        while len(rows) - start >= count:
+            part = rows[start : start + count]
+            driver.rows(statement, part[0] if count == 1 else [value for row in part for value in row])
+            start += count
+
+
+def _insert_text(table: Table, count: int) -> str:
     names = ", ".join(f'"{column.name}"' for column in table.columns)
-    return f'INSERT INTO "{table.name}" ({names}) VALUES ({marks(len(table.columns))})'  # noqa: S608
+    row = f"({marks(len(table.columns))})"
+    return f'INSERT INTO "{table.name}" ({names}) VALUES {", ".join([row] * count)}'  # noqa: S608
 
 
+_TOGETHER = (64, 16, 4, 1)
 _INSERTS = {
-    table.name: _insert_text(table) for table in (VERSION, RESOURCE, *INDEXES, CLAIM, ANSWER, SECRET)
-}  # fmt: skip
+    table.name: [(count, _insert_text(table, count)) for count in _TOGETHER]
+    for table in (VERSION, RESOURCE, *INDEXES, CLAIM, ANSWER, SECRET)
+}
 
 
 def release(driver: Driver, numbers: Iterable[int]) -> None:

@@ -82,12 +82,13 @@ class DateRow(Base, table=True):
 
 
 class StringRow(Base, table=True):
-    """A text without case, accents and punctuation."""
+    """A text without case, accents and punctuation, beside it as it was written (`:exact`)."""
 
     __tablename__ = "string_index"
     __table_args__ = (Index("ix_string_number", "number"), _INDEX)
     param: str = Field(primary_key=True)
     text: str = Field(primary_key=True, sa_type=_Text)
+    exact: str = Field(primary_key=True, sa_type=_Text)
     number: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
 
 

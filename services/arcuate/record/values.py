@@ -18,6 +18,7 @@ class Value:
 
     Attributes:
         text: A code, id or normalized text.
+        exact: A text as it was written, for `:exact`.
         system: A token's system; None when any will do, "" when it must have none.
         any_code: A token of which only the system counts.
         target_type: A reference's type; "" when the value does not say.
@@ -27,6 +28,7 @@ class Value:
     """
 
     text: str = ""
+    exact: str = ""
     system: str | None = None
     any_code: bool = False
     target_type: str = ""

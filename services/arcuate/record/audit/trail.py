@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, select
 
 from arcuate.kernel.db import Database
+from arcuate.kernel.db.driver import driver_of, insert
 from arcuate.kernel.errors import StorageFault
 from arcuate.record.audit.tables import ENTRY, TARGET
-from arcuate.record.driver import driver_of
 
 FIRST_HASH = "0" * 64
 
@@ -164,13 +164,11 @@ def append(connection: Connection, entries: Sequence[Entry]) -> None:
         rows.append((number, *said, previous))
         named = {*entry.targets[:_MOST_TARGETS], *[f"Patient/{patient}" for patient in entry.patients]}
         touched += [(reference, number) for reference in named]
-    driver.many(_APPEND, rows)
-    if touched:
-        driver.many("INSERT INTO target (reference, number) VALUES (?, ?)", touched)
+    insert(driver, "entry", ("number", *_HASHED, "hash"), rows)
+    insert(driver, "target", ("reference", "number"), touched)
 
 
 _HASHED = ("at", "interaction", "outcome", "client", "person", "name", "detail", "targets")
-_APPEND = f"INSERT INTO entry (number, {', '.join(_HASHED)}, hash) VALUES ({', '.join('?' * (len(_HASHED) + 2))})"  # noqa: S608
 
 Said = tuple[int, str, str, str, str, str, str, str]
 """The columns of `_HASHED`."""

@@ -15,6 +15,7 @@ import httpx
 from sqlalchemy import Connection
 from sqlmodel import Session
 
+from arcuate.kernel import codes
 from arcuate.kernel.errors import ArcuateError, Json, Refused
 from arcuate.kernel.fhir import strict
 from arcuate.kernel.log import get_logger
@@ -249,7 +250,10 @@ class Notifier:
         return seqs, versions[-1].seq if len(versions) == _LOOK else newest
 
     def _fits(self, driver: Driver, version: Version, wish: Wish) -> bool:
-        """Say whether an event passes the filters; they look at the resource as it stands now."""
+        """Say whether an event passes the filters, which look at the resource as it stands now; what was taken over from the past is none."""
+        body = version.body or ""
+        if codes.CS_HISTORY in body and codes.is_history(strict.loads(body.encode(), strict.HOUSE)):
+            return False
         searches = wish.filters.get(version.resource_type)
         if not searches:
             return True
