@@ -12,7 +12,7 @@ from arcuate.imaging.pipelines import Infer
 from arcuate.kernel.settings import SiteSettings
 
 MODELS = Path(__file__).parents[2] / "models"
-FLOORS = {("ms-19", "FLAIR and T1"): 0.45, ("ms-26", "FLAIR and T1"): 0.55, ("ms-26", "FLAIR alone"): 0.55}
+FLOORS = {("ms-19", "FLAIR and T1"): 0.55, ("ms-26", "FLAIR and T1"): 0.6, ("ms-26", "FLAIR alone"): 0.6}
 
 
 @pytest.fixture
@@ -27,4 +27,4 @@ async def test_lesions_are_found_at_least_as_well_as_the_card_says(shared: Path,
     scores = await evaluate(shared / "data" / "imaging" / "flair_lesions", infer, MODELS, print)
     dice = {(s.case, s.how): s.dice for s in scores}
     assert {key: dice[key] for key, floor in FLOORS.items() if dice[key] < floor} == {}
-    assert any(s.case == "mslong-01" and s.dice > 0.3 for s in scores)
+    assert any(s.case == "mslong-01" and s.dice > 0.4 for s in scores)
