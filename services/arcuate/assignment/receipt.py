@@ -120,7 +120,8 @@ def span(minutes: int) -> str:
         return f"{minutes} min"
     if minutes < 24 * 60:
         return f"{minutes // 60} h {minutes % 60:02d}"
-    return f"{minutes // 1440} days"
+    days = minutes // 1440
+    return f"{days} day" if days == 1 else f"{days} days"
 
 
 def _why(problem: Problem, case: Case, reader: Reader, able: Sequence[Reader]) -> str:
