@@ -230,6 +230,22 @@ async def test_a_batch_answers_each_entry_by_itself(replica: Replica, clock: Man
     assert answer.json()["entry"][3]["resource"]["total"] == 1
 
 
+async def test_searches_asked_together_find_what_each_finds_alone_on_every_page(fhir: FhirClient) -> None:
+    made = [bundles.create(patient(str(n), gender="female" if n else "male")) for n in range(202)]
+    await fhir.transaction(bundles.transaction(made))
+    asked = [("Patient", {"gender": "female"}), ("Patient", {"gender": "male"}), ("Task", {"status": "ready"})]
+
+    women, men, tasks = await fhir.searches(asked)
+
+    assert [len(women), len(men), tasks] == [201, 1, []]
+    assert [women, men, tasks] == [await fhir.search(kind, query) for kind, query in asked]
+
+
+async def test_one_refused_search_of_several_is_an_error_not_an_empty_answer(fhir: FhirClient) -> None:
+    with pytest.raises(BadInput):
+        await fhir.searches([("Patient", {"birthdate": "yesterday"}), ("Task", {"status": "ready"})])
+
+
 async def test_a_stale_version_in_a_transaction_is_named(fhir: FhirClient) -> None:
     known = await fhir.create(patient("1"))
     await fhir.update({**known, "active": True})

@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from urllib.parse import urlencode
 
 from arcuate.gateway import adoption
 from arcuate.gateway.mapping.model import Standing, tokens
 from arcuate.gateway.mapping.plan import Needs
 from arcuate.kernel import codes
-from arcuate.kernel.errors import Json, NotFound, from_outcome
-from arcuate.kernel.fhir.bundle import next_link, of_type, reference_id
+from arcuate.kernel.errors import Json, NotFound
+from arcuate.kernel.fhir.bundle import reference_id
 from arcuate.kernel.fhir.client import FhirClient
 
 _MERGE_STEPS = 8
@@ -38,7 +37,7 @@ async def look_up(
     if everyone and needs.of_patients:
         # All that belongs to these patients, or to whom they were merged with.
         whose = ",".join(f"Patient/{one['id']}" for one in everyone)
-        theirs = await _searches(fhir, [(kind, {"patient": whose}) for kind in needs.of_patients])
+        theirs = await fhir.searches([(kind, {"patient": whose}) for kind in needs.of_patients])
         found |= dict(zip(needs.of_patients, theirs, strict=True))
     standing = Standing(
         {one: people.who_counts(patient) for one, patient in literal.items()}, literal, people.successors(), found, cancels,
@@ -77,30 +76,11 @@ async def by_identifier(fhir: FhirClient, wanted: Mapping[str, Sequence[str]]) -
         for start in range(0, len(numbers), _AT_ONCE)
     ]
     found: dict[str, dict[str, Json]] = {kind: {} for kind in wanted}
-    for (kind, _), matches in zip(asked, await _searches(fhir, asked), strict=True):
+    for (kind, _), matches in zip(asked, await fhir.searches(asked), strict=True):
         for resource in matches:
             if resource.get("resourceType") == kind:
                 found[kind].setdefault(resource["id"], resource)
     return {kind: list(by_id.values()) for kind, by_id in found.items()}
-
-
-async def _searches(fhir: FhirClient, asked: Sequence[tuple[str, Mapping[str, str]]]) -> list[list[Json]]:
-    """Return the matches of several searches: one call instead of one each, which is most of what a search costs."""
-    if len(asked) < 2:
-        return [await fhir.search(kind, query) for kind, query in asked]
-    entries = [{"request": {"method": "GET", "url": f"{kind}?{urlencode(query)}"}} for kind, query in asked]
-    # The answer lists the entries in the order in which they were asked (FHIR R4, 3.1.0.11.1).
-    answer = await fhir.transaction({"resourceType": "Bundle", "type": "batch", "entry": entries})
-    listed: list[list[Json]] = []
-    for (kind, query), entry in zip(asked, answer.get("entry") or [], strict=True):
-        response, page = entry.get("response") or {}, entry.get("resource") or {}
-        status = int(str(response.get("status", "500"))[:3])
-        if status >= 400:
-            raise from_outcome(status, response.get("outcome"))
-        # More than one page is rare enough to be asked for again.
-        whole = next_link(page) is None
-        listed.append(of_type(page, kind) if whole else await fhir.search(kind, query))
-    return listed
 
 
 def _escaped(token: str) -> str:

@@ -35,7 +35,7 @@ async def ask_room(http: httpx.AsyncClient, fhir: FhirClient, ask: Ask, facts: F
     Raises:
         Unavailable: The room does not answer, or is still at work (`code` is `incomplete`).
     """
-    taken = [resource for name in ask.takes for resource in await material(fhir, name, facts)]
+    taken = await material(fhir, ask.takes, facts)
     counts, own = _counts(facts), _own(facts)
     merged = {f"Patient/{p['id']}": counts for p in facts.people} if own != counts else {}
     asked = bundle.collection([_named(resource, merged) for resource in taken])

@@ -1,6 +1,5 @@
 """What is known of a case: read from the record, nothing kept here."""
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +11,7 @@ from arcuate.journey.tables import CaseRow
 from arcuate.kernel.codes import CS_TASK
 from arcuate.kernel.errors import Json, NotFound
 from arcuate.kernel.fhir.bundle import reference_id
-from arcuate.kernel.fhir.client import FhirClient
+from arcuate.kernel.fhir.client import FhirClient, Query
 
 _OPEN_TASK = "ready,accepted,in-progress,on-hold,requested,received"
 _CHART = (
@@ -24,7 +23,18 @@ _CHART = (
     "MedicationStatement",
     "List",
 )
+_BASED_ON = ("Appointment", "Procedure", "Observation", "DiagnosticReport", "Communication")
+_OF_PATIENT = {
+    "past_appointments": ("Appointment",),
+    "prior_reports": ("DiagnosticReport",),
+    "prior_studies": ("ImagingStudy",),
+    "visits": ("Encounter",),
+    "earlier": ("ServiceRequest", "Appointment"),
+}
+_SIGNED = ("final", "amended", "corrected", "appended")
 _MERGE_STEPS = 8
+
+Question = tuple[str, Query]
 
 
 @dataclass(frozen=True)
@@ -44,27 +54,26 @@ class Gathered:
 async def gather(
     fhir: FhirClient, row: CaseRow, studies: list[str], now: datetime, settings: JourneySettings
 ) -> Gathered:
-    """Read everything about a case."""
-    images = await _read_all(fhir, studies)
+    """Read everything about a case, in one question to the record; a second one where the patient is new to the case or was merged."""
+    asked_of = row.patient_id  # who it was at the last look; another one is asked about below
+    questions = [_by_id("ImagingStudy", [one.split("/", 1)[1] for one in studies])] if studies else []
+    if row.order_id is not None:
+        questions += [*_of_order(row.order_id), *_of_patient(asked_of)]
+    found = iter(await fhir.searches(questions))
+    images = sorted(next(found), key=lambda one: str(one["id"])) if studies else []
     if row.order_id is None:
         return Gathered(Facts(answered=answers(row)))
-    order = await fhir.read("ServiceRequest", row.order_id)
+    orders, flags, tasks, *based_on = (next(found) for _ in _of_order(row.order_id))
+    appointments, procedures, observations, reports, communications = based_on
+    if not orders:
+        raise NotFound("There is no ServiceRequest here", where=f"case {row.id}")
+    [order] = orders
     patient_id = reference_id(order.get("subject"), "Patient")
-    based_on = {"based-on": f"ServiceRequest/{row.order_id}"}
-    searches = (
-        fhir.search("Appointment", based_on),
-        fhir.search("Procedure", based_on),
-        fhir.search("Observation", based_on),
-        fhir.search("DetectedIssue", {"implicated": f"ServiceRequest/{row.order_id}"}),
-        fhir.search("Task", {"focus": f"ServiceRequest/{row.order_id}"}),
-        fhir.search("DiagnosticReport", based_on),
-        fhir.search("Communication", based_on),
-        _chart(fhir, patient_id),
-    )
-    appointments, procedures, observations, flags, tasks, reports, communications, chart = await asyncio.gather(
-        *searches
-    )
-    people = await _people(fhir, patient_id)
+    if patient_id != asked_of:
+        found = iter(await fhir.searches(_of_patient(patient_id)))
+    patients, *charts = list(found) or [[]]
+    chart = [r for kind in charts for r in kind if not r.get("derivedFrom") and not r.get("focus")]
+    people = await _people(fhir, patient_id, patients)
     sorted_ = _sort_studies(images, row, people)
     facts = Facts(
         order=order, patient=people[-1] if people else None, people=tuple(people), appointments=tuple(appointments),
@@ -78,20 +87,41 @@ async def gather(
     return Gathered(_with_times(facts, row, now, settings), sorted_.unjoined, sorted_.kept_out)
 
 
-async def _people(fhir: FhirClient, patient_id: str | None) -> list[Json]:
+def _of_order(order_id: str) -> list[Question]:
+    order = f"ServiceRequest/{order_id}"
+    return [
+        _by_id("ServiceRequest", [order_id]),
+        ("DetectedIssue", {"implicated": order}),
+        ("Task", {"focus": order}),
+        *((kind, {"based-on": order}) for kind in _BASED_ON),
+    ]
+
+
+def _of_patient(patient_id: str | None) -> list[Question]:
+    """Ask for a patient and what the chart holds: laboratory results, allergies, conditions, devices, medicines."""
+    if patient_id is None:
+        return []
+    return [_by_id("Patient", [patient_id]), *((kind, {"patient": f"Patient/{patient_id}"}) for kind in _CHART)]
+
+
+def _by_id(resource_type: str, ids: Iterable[str]) -> Question:
+    return resource_type, {"_id": ",".join(ids)}
+
+
+async def _people(fhir: FhirClient, patient_id: str | None, patients: Iterable[Json]) -> list[Json]:
     """Return the patient of an order and everybody merged with it; the last one is who counts.
 
     `replaced-by` alone says that two are one, as in the record's searches; `replaces` only says where to look.
     """
-    known: dict[str, Json] = {}
-    wanted = {patient_id} - {None}
+    known = {str(patient["id"]): patient for patient in patients}
+    asked = {patient_id}
     for _ in range(_MERGE_STEPS):
-        read = await asyncio.gather(*(_read_or_none(fhir, "Patient", one) for one in sorted(map(str, wanted))))
-        known |= {patient["id"]: patient for patient in read if patient is not None}
-        wanted = {other for p in known.values() for kind in ("replaced-by", "replaces") for other in _linked(p, kind)}
-        if not wanted - set(known):
+        linked = {other for p in known.values() for kind in ("replaced-by", "replaces") for other in _linked(p, kind)}
+        wanted = sorted(linked - asked)
+        if not wanted:
             break
-        wanted -= set(known)
+        asked |= set(wanted)
+        known |= {str(patient["id"]): patient for patient in await fhir.search(*_by_id("Patient", wanted))}
     return _one_person(known, patient_id)
 
 
@@ -173,72 +203,44 @@ def is_task(task: Json, code: str) -> bool:
     return any(c.get("system") == CS_TASK and c.get("code") == code for c in task.get("code", {}).get("coding", ()))
 
 
-async def _chart(fhir: FhirClient, patient_id: str | None) -> list[Json]:
-    """Return what the chart holds: laboratory results, allergies, conditions, devices, medicines; never our own measurements."""
-    if patient_id is None:
-        return []
-    found = await asyncio.gather(*(fhir.search(kind, {"patient": f"Patient/{patient_id}"}) for kind in _CHART))
-    return [r for kind in found for r in kind if not r.get("derivedFrom") and not r.get("focus")]
+async def material(fhir: FhirClient, names: Iterable[str], facts: Facts) -> list[Json]:
+    """Return the resources that a question takes under names of the stage table, asking the record once."""
+    listed = list(names)
+    questions = {name: _questions(name, facts) for name in listed}
+    found = iter(await fhir.searches([one for name in listed for one in questions[name]]))
+    answered = {name: [resource for _ in questions[name] for resource in next(found)] for name in listed}
+    return [resource for name in listed for resource in _taken(name, answered[name], facts)]
 
 
-async def _read_or_none(fhir: FhirClient, resource_type: str, logical_id: str | None) -> Json | None:
-    if logical_id is None:
-        return None
-    try:
-        return await fhir.read(resource_type, logical_id)
-    except NotFound:
-        return None
-
-
-async def _read_all(fhir: FhirClient, references: Iterable[str]) -> list[Json]:
-    found = await asyncio.gather(*(_read_or_none(fhir, *reference.split("/", 1)) for reference in references))
-    return [resource for resource in found if resource is not None]
-
-
-async def material(fhir: FhirClient, name: str, facts: Facts) -> list[Json]:
-    """Return the resources that a question takes under a name of the stage table."""
-    patient_id = facts.patient["id"] if facts.patient else None
+def _questions(name: str, facts: Facts) -> list[Question]:
+    """Return what the record is asked for a name, beyond the facts; nothing where they hold it."""
+    of_patient = {"patient": f"Patient/{facts.patient['id']}"} if facts.patient else None
     match name:
-        case "past_appointments":
-            return await fhir.search("Appointment", {"patient": f"Patient/{patient_id}"}) if patient_id else []
-        case "day_appointments":
-            return await _day(fhir, facts)
         case "tasks_of_all":
-            return await _open_tasks(fhir)
+            return [("Task", {"status": _OPEN_TASK, "_include": "Task:focus"})]
         case "roster":
-            kinds = ("Practitioner", "PractitionerRole", "Schedule", "Slot")
-            return [r for found in await asyncio.gather(*(fhir.search(kind) for kind in kinds)) for r in found]
+            return [(kind, {}) for kind in ("Practitioner", "PractitionerRole", "Schedule", "Slot")]
+        case "day_appointments":
+            day = str((facts.open_appointment or {}).get("start", ""))[:10]
+            return [("Appointment", {"date": day})] if day else []
+    return [(kind, of_patient) for kind in _OF_PATIENT.get(name, ())] if of_patient else []
+
+
+def _taken(name: str, found: list[Json], facts: Facts) -> list[Json]:
+    """Return of what was found, or of the facts, what is meant by a name."""
+    match name:
+        case "tasks_of_all":
+            tasks = [t for t in found if t["resourceType"] == "Task" and is_task(t, "read")]
+            orders = {reference_id(t.get("focus"), "ServiceRequest") for t in tasks}
+            of_tasks = (r for r in found if r["resourceType"] == "ServiceRequest" and r["id"] in orders)
+            return [*tasks, *sorted(of_tasks, key=lambda order: str(order["id"]))]
         case "prior_reports":
-            reports = await fhir.search("DiagnosticReport", {"patient": f"Patient/{patient_id}"}) if patient_id else []
             here = {r["id"] for r in facts.reports}
-            return [
-                r
-                for r in reports
-                if r["id"] not in here and r.get("status") in ("final", "amended", "corrected", "appended")
-            ]
+            return [r for r in found if r["id"] not in here and r.get("status") in _SIGNED]
         case "prior_studies":
-            studies = await fhir.search("ImagingStudy", {"patient": f"Patient/{patient_id}"}) if patient_id else []
             here = {s["id"] for s in facts.studies}
-            return [s for s in studies if s["id"] not in here]
-        case "visits":
-            return await fhir.search("Encounter", {"patient": f"Patient/{patient_id}"}) if patient_id else []
-        case "earlier":
-            if not patient_id:
-                return []
-            query = {"patient": f"Patient/{patient_id}"}
-            found = await asyncio.gather(fhir.search("ServiceRequest", query), fhir.search("Appointment", query))
-            return [r for kind in found for r in kind]
+            return [s for s in found if s["id"] not in here]
+        case "past_appointments" | "day_appointments" | "roster" | "visits" | "earlier":
+            return found
     value = getattr(facts, name)
     return [] if value is None else [value] if isinstance(value, dict) else list(value)
-
-
-async def _open_tasks(fhir: FhirClient) -> list[Json]:
-    tasks = [t for t in await fhir.search("Task", {"status": _OPEN_TASK}) if is_task(t, "read")]
-    orders = {reference_id(t.get("focus"), "ServiceRequest") for t in tasks} - {None}
-    return [*tasks, *await _read_all(fhir, sorted(f"ServiceRequest/{order}" for order in orders))]
-
-
-async def _day(fhir: FhirClient, facts: Facts) -> list[Json]:
-    appointment = facts.open_appointment
-    day = str((appointment or {}).get("start", ""))[:10]
-    return await fhir.search("Appointment", {"date": day}) if day else []

@@ -68,7 +68,9 @@ class Getter:
             found = searcher.found(asked)
         body = searchset(self.base, [], found, asked)
         touched = [(hit.resource_type, hit.id, hit.patient) for hit in [*found.matches, *found.included]]
-        return Got({"resource": strict.loads(body), "response": {"status": "200 OK"}}, "search-type", touched)
+        return Got(
+            {"resource": strict.loads(body, strict.HOUSE), "response": {"status": "200 OK"}}, "search-type", touched
+        )
 
     def _read(self, resource_type: str, logical_id: str, if_none_match: str | None, where: str) -> Got:
         stored = store.current(self.driver, resource_type, logical_id)

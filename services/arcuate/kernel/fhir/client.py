@@ -1,7 +1,7 @@
 """The FHIR client: the same calls in process (ASGI) and over HTTP, errors as the house's own, retries only where they are safe."""
 
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -16,6 +16,7 @@ FHIR_JSON = "application/fhir+json"
 _TRIES = 3
 _WAIT_S = 0.1
 _TIMEOUT_S = 30.0
+_AT_ONCE = 200  # matches of one of several searches asked together
 
 Query = Mapping[str, str | Sequence[str]]
 
@@ -47,6 +48,30 @@ class FhirClient:
         """Return all matches and what `_include` brought, in the server's order, from every page."""
         return [resource async for resource in self.pages(resource_type, query)]
 
+    async def searches(self, asked: Sequence[tuple[str, Query]]) -> list[list[Json]]:
+        """Return what each of several searches finds, in their order: one batch instead of a call each, which is most of what a search costs.
+
+        Raises:
+            ArcuateError: One of the searches was refused.
+        """
+        if len(asked) < 2:
+            return [await self.search(kind, query) for kind, query in asked]
+        entries = [
+            {"request": {"method": "GET", "url": f"{kind}?{urlencode({'_count': _AT_ONCE, **query}, doseq=True)}"}}
+            for kind, query in asked
+        ]
+        answer = await self.transaction({"resourceType": "Bundle", "type": "batch", "entry": entries})
+        found: list[list[Json]] = []
+        # The answer lists the entries in the order in which they were asked (FHIR R4, 3.1.0.11.1).
+        for (kind, query), entry in zip(asked, answer.get("entry") or [], strict=True):
+            response, page = entry.get("response") or {}, entry.get("resource") or {}
+            status = int(str(response.get("status", "500"))[:3])
+            if status >= 400:
+                raise from_outcome(status, response.get("outcome"))
+            # A page inside a batch need not have a link to the next one. More than one is rare enough to be asked for again.
+            found.append(list(_listed(page)) if _is_whole(page) else await self.search(kind, query))
+        return found
+
     async def one(self, resource_type: str, query: Query) -> Json | None:
         """Return the only match, or None.
 
@@ -67,9 +92,8 @@ class FhirClient:
             "POST", f"{self._base}/{resource_type}/_search", form=urlencode(dict(query or {}), doseq=True), safe=True
         )
         while True:
-            for entry in page.get("entry") or []:
-                if (entry.get("search") or {}).get("mode") != "outcome" and isinstance(entry.get("resource"), dict):
-                    yield entry["resource"]
+            for resource in _listed(page):
+                yield resource
             link = bundles.next_link(page)
             if link is None:
                 return
@@ -104,8 +128,9 @@ class FhirClient:
             return
 
     async def transaction(self, bundle: Json) -> Json:
-        """Send a transaction and return its answer; sent again when it carries an identifier and the answer was lost."""
-        return await self._call("POST", self._base or "/", body=bundle, safe="identifier" in bundle)
+        """Send a transaction or batch and return its answer; sent again when it carries an identifier, or only asks, and the answer was lost."""
+        safe = "identifier" in bundle or _only_asks(bundle)
+        return await self._call("POST", self._base or "/", body=bundle, safe=safe)
 
     async def history(self, query: Query, wait_s: float = 0) -> Json:
         """Return one page of the system history; `wait_s` is how long the server may hold the answer back."""
@@ -174,6 +199,21 @@ async def call_operation(http: httpx.AsyncClient, path: str, bundle: Json, timeo
             "The room is still at work", where=_place(path), code="incomplete", retry_after_s=_seconds(response, 5)
         )
     return _answer(response)
+
+
+def _is_whole(page: Json) -> bool:
+    matches = sum((entry.get("search") or {}).get("mode") == "match" for entry in page.get("entry") or [])
+    return page.get("total") == matches and bundles.next_link(page) is None
+
+
+def _only_asks(bundle: Json) -> bool:
+    return {(entry.get("request") or {}).get("method") for entry in bundle.get("entry") or []} == {"GET"}
+
+
+def _listed(page: Json) -> Iterator[Json]:
+    for entry in page.get("entry") or []:
+        if (entry.get("search") or {}).get("mode") != "outcome" and isinstance(entry.get("resource"), dict):
+            yield entry["resource"]
 
 
 def _answer(response: httpx.Response) -> Json:
