@@ -10,6 +10,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SCHEDULER, READER = ("Scheduler-02", Role.SCHEDULER), (department.READER, Role.RADIOLOGIST)
 ENGINEER, ADMIN = ("Integration-03", Role.INTEGRATION), ("Admin-01", Role.ADMIN)
+QUALITY = ("Quality-04", Role.QUALITY)
 # Who looks, and by page what must be in sight on a low window too: the main act, or the first row.
 PAGES = {
     "scheduler": (SCHEDULER, {
@@ -24,6 +25,7 @@ PAGES = {
         "/connections": "#side h2", "/reconciler": "#why .button.primary", "/errors/{parked}": ".button.primary",
     }),
     "admin": (ADMIN, {"/start": "#steps .now"}),
+    "quality": (QUALITY, {"/models": "#side h2"}),
     "nobody": ((), {"/sign-in": ".button.primary"}),
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from arcuate.dashboard.pages import (
     errors,
     help,
     measurements,
+    models,
     reading,
     reconciler,
     start,
@@ -52,7 +53,7 @@ async def open_room(context: RoomContext, settings: DashboardSettings | None = N
     app = create_app(context, "Arcuate dashboard")
     app.state.desk = desk
     guard = SignedInOnly(desk.sessions)
-    for module in (today, help, reading, measurements, case, cases, connections, errors, reconciler, start):
+    for module in (today, help, reading, measurements, case, cases, connections, errors, reconciler, models, start):
         module.add_routes(app, desk, guard)
     entry.add_routes(app, desk, guard)
     _add_stream(app, desk, guard)

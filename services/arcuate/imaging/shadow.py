@@ -162,7 +162,9 @@ def add_routes(app: FastAPI, imaging: Imaging) -> None:
     async def shadow(limit: int = 200, offset: int = 0) -> dict[str, Any]:
         at = imaging.clock.now()
         listed = await imaging.database.read(lambda s: readings(s, max(0, min(limit, 200)), max(0, offset)))
-        return {"at": at.isoformat(), "switched_on": validations(imaging.settings), "readings": listed}
+        shadows = [{"name": p.name, "title": p.title} for p in pipelines() if p.mode == SHADOW]
+        on = validations(imaging.settings)
+        return {"at": at.isoformat(), "pipelines": shadows, "switched_on": on, "readings": listed}
 
     @app.post(
         "/imaging/shadow/{key}/outcome",

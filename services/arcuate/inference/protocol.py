@@ -19,6 +19,7 @@ from arcuate.kernel.errors import BadInput
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
 ELEMENT_LIMIT = 200_000_000
+_STATED = ("task", "population", "licence", "trained", "held_out_dice", "exported")
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,16 @@ def server(name: str) -> dict[str, Any]:
 
 
 def model(description: ModelDescription, platform: str) -> dict[str, Any]:
-    """Model metadata."""
+    """Model metadata; the parameters say what the model's folder states of it, and which weights answer."""
     told = description.told
+    hashes = {f"{role}_sha256": sha256 for role, (_, sha256) in description.files.items()}
     return {
         "name": description.name,
         "versions": [description.version],
         "platform": platform,
         "inputs": [_metadata(spec) for spec in description.inputs],
         "outputs": [_metadata(spec) for spec in description.outputs],
-        "parameters": {key: str(told[key]) for key in ("task", "population", "licence") if key in told},
+        "parameters": {key: str(told[key]) for key in _STATED if key in told} | hashes,
     }
 
 
