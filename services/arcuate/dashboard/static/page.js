@@ -19,11 +19,7 @@
     const old = rootOf(fresh.id);
     if (!old) return;
     const active = old.contains(document.activeElement) ? document.activeElement : null;
-    if (active && active.matches("input, textarea, select")) {
-      // Asked for before the hand came to the field: it waits, or what is typed next would go nowhere.
-      if (busy(old)) { waiting.add(old.id); announce(); return; }
-      if (active.value !== active.defaultValue) return;
-    }
+    if (active && active.matches("input, textarea, select") && (busy(old) || active.value !== active.defaultValue)) { if (busy(old)) waiting.add(old.id); return; }
     const rows = active ? all("[data-row]", old).map((row) => row.id) : [];
     const places = all("[data-scroll]", old).concat(old).map((el) => [el.id, el.scrollTop, el.scrollLeft]);
     old.replaceWith(fresh);

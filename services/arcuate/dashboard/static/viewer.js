@@ -13,6 +13,12 @@
     for (const other of line.closest("table").querySelectorAll("tr.picked")) other.classList.remove("picked");
     line.classList.add("picked");
   });
+  // The answer for a row comes after the hand went on to a field of the same row: what stands there already is kept.
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const old = event.detail.target, active = document.activeElement, fresh = event.detail.fragment.firstElementChild;
+    if (!old.dataset.of || !old.contains(active) || !active.matches("input, textarea, select")) return;
+    if (fresh && fresh.dataset.of === old.dataset.of) event.detail.shouldSwap = false;
+  });
   if (!view || !canvas) return;
   const asked = () => document.getElementById("picture");
   const say = (text) => { const line = document.getElementById("view-words"); if (line) line.textContent = text; };
