@@ -19,7 +19,7 @@
     const old = rootOf(fresh.id);
     if (!old) return;
     const active = old.contains(document.activeElement) ? document.activeElement : null;
-    if (active && active.matches("input, textarea, select") && (busy(old) || active.value !== active.defaultValue)) { if (busy(old)) waiting.add(old.id); return; }
+    if (active && active.matches("input, textarea, select") && (busy(old) ? waiting.add(old.id) : active.value !== active.defaultValue)) return;
     const rows = active ? all("[data-row]", old).map((row) => row.id) : [];
     const places = all("[data-scroll]", old).concat(old).map((el) => [el.id, el.scrollTop, el.scrollLeft]);
     old.replaceWith(fresh);
@@ -27,7 +27,7 @@
     if (window.htmx) htmx.process(fresh);
     rove();
     if (!active) return;
-    // The same item keeps the focus; if it is gone, its successor gets it.
+    // The same item keeps the focus, else its successor.
     const after = rows.slice(rows.indexOf(active.id) + 1).concat(rows.slice(0, rows.indexOf(active.id) + 1).reverse());
     const next = [active.id, ...after].map((id) => id && rootOf(id)).find((el) => el);
     (next || one("[data-row]", fresh) || one("#main")).focus({ preventScroll: true });
@@ -140,7 +140,7 @@
     if (event.key.length === 1 && data.letters === "off") return;
     const near = event.target.closest("[data-row]") && one('[data-key="' + CSS.escape(event.key) + '"]', event.target.closest("tr, li") || body);
     const aim = near || one('[data-key="' + CSS.escape(event.key) + '"]');
-    // What the side column says of another row than the one under the hand is never acted on.
+    // What the side says of another row than the hand's is never acted on.
     const of = aim && aim.closest("[data-of]"), row = event.target.closest("[data-row]");
     if (of && row && of.dataset.of !== row.id) return event.preventDefault();
     if (event.key === "?") one("#help").showModal();
