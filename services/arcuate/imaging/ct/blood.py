@@ -69,7 +69,7 @@ def find(work: Work, cavity: Cavity, chances: Chances, seen: Tissue) -> Blood:
         if part.sum() < 60:
             continue
         found[box] |= _edge(part, box, seen)
-    found = _kept(found, chances, seen)
+    found = _kept(found, cavity, chances, seen)
     return _whole(found, work, cavity, seen)
 
 
@@ -88,8 +88,8 @@ def _edge(part: Mask, box: tuple[slice, ...], seen: Tissue) -> Mask:
     return part & (values > half)
 
 
-def _kept(found: Mask, chances: Chances, seen: Tissue) -> Mask:
-    """Leave out what is too small, too thin, too faint, or a vein."""
+def _kept(found: Mask, cavity: Cavity, chances: Chances, seen: Tissue) -> Mask:
+    """Leave out what is too small, too thin, too faint, a vein, or partial volume of the skull base."""
     told = rules()["blood"]
     numbered, count = ndimage.label(found)
     kept = np.zeros(count + 1, np.bool_)
@@ -100,7 +100,10 @@ def _kept(found: Mask, chances: Chances, seen: Tissue) -> Mask:
         thick = float(ndimage.distance_transform_edt(np.pad(part, 1)).max())
         middle = float(np.quantile(seen.smooth[box][part], 0.7)) - seen.brain
         vein = min(1.0, float(chances.vein[box][part].mean()) / told["vein_chance"])
-        kept[number] = thick > told["thin"] and middle > told["mean"] + told["vein"] * vein
+        low = (box[2].start + box[2].stop) / 2 < chances.septum[2]
+        at_base = low and float(np.median(cavity.depth[box][part])) < told["beside"]
+        thin = told["thin_at_base"] if at_base else told["thin"]
+        kept[number] = thick > thin and middle > told["mean"] + told["vein"] * vein
     mask: Mask = kept[numbered]
     return mask
 
@@ -110,6 +113,7 @@ def _whole(found: Mask, work: Work, cavity: Cavity, seen: Tissue) -> Blood:
     told = rules()["blood"]
     dense = cavity.mask & (work.hu > told["most"]) & (cavity.depth > told["rim"] + 1)
     share = np.zeros(found.shape, np.float32)
+    around = _around(found, seen)
     numbered, _ = ndimage.label(found)
     owner = np.zeros(found.shape, np.int32)
     for number, box in enumerate(ndimage.find_objects(numbered), 1):
@@ -117,8 +121,10 @@ def _whole(found: Mask, work: Work, cavity: Cavity, seen: Tissue) -> Blood:
         part = numbered[wide] == number
         near = ndimage.binary_dilation(part, iterations=_RING - 1) & seen.clear[wide] & ((numbered[wide] == 0) | part)
         values = seen.smooth[wide]
-        pure, base = float(np.quantile(values[part], 0.75)), seen.brain + told["base"]
-        filled = np.clip((values - base) / max(pure - base, 5.0), 0, 1)
+        inner = ndimage.binary_erosion(part, iterations=2)
+        pure = float(np.median(values[inner]) if inner.sum() > 30 else np.quantile(values[part], 0.75))
+        base = around[wide]
+        filled = np.where(inner, 1, np.clip((values - base) / np.maximum(pure - base, 5.0), 0, 1))
         share[wide][near] = np.maximum(share[wide][near], filled[near])
         owner[wide][near] = number
     if found.any():
@@ -131,3 +137,13 @@ def _whole(found: Mask, work: Work, cavity: Cavity, seen: Tissue) -> Blood:
     large = np.concatenate([[False], ml >= told["least_ml"]])
     parts = tuple(sorted((round(float(v), 3) for v in ml if v >= told["least_ml"]), reverse=True))
     return Blood(large[owner] & (share > 0.5) if found.any() else found, parts, float(dense.sum()) / 1000)
+
+
+def _around(found: Mask, seen: Tissue) -> Floats:
+    """HU of what lies round a haemorrhage, voxel by voxel: beside fluid or oedema a share of blood begins darker than beside brain."""
+    told = rules()["blood"]
+    other = (seen.clear & ~ndimage.binary_dilation(found, iterations=_RING)).astype(np.float32)
+    weight = ndimage.gaussian_filter(other, told["around"])
+    value = ndimage.gaussian_filter(seen.smooth * other, told["around"])
+    made = np.where(weight > 0.02, value / np.maximum(weight, 1e-3), seen.brain)
+    return np.asarray(np.clip(made, told["least_base"], seen.brain + told["base"]), np.float32)
