@@ -58,6 +58,7 @@ async def _applied(http: httpx.AsyncClient) -> list[str]:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_f048_a_copy_of_a_running_house_is_of_one_instant_and_sends_nothing_until_a_person_says_so(
     tmp_path: Path,
 ) -> None:
