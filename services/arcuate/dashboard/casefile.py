@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from arcuate.dashboard import facts
+from arcuate.dashboard.domain.frame import Fact, Silent
 from arcuate.dashboard.merges import merged_into
 from arcuate.dashboard.pages.ledger import CaseLine, read_case, read_ledger
 from arcuate.dashboard.rooms import Part, Rooms
+from arcuate.dashboard.words import Wording
 from arcuate.kernel.codes import CS_TASK, SYSTEM_ACCESSION
 from arcuate.kernel.errors import Json, NotFound
 from arcuate.kernel.fhir.bundle import reference_id
@@ -86,6 +88,39 @@ class CaseFile:
     def resources(self) -> Resources:
         """Return what the record answered, or nothing."""
         return self.record.or_else(Resources())
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """What each page of one case has: the case, and how it is spoken of."""
+
+    words: Wording
+    file: CaseFile
+
+    @property
+    def line(self) -> CaseLine | None:
+        """Return the ledger's line."""
+        return self.file.line.value
+
+    @property
+    def found(self) -> Resources:
+        """Return the record's resources."""
+        return self.file.resources
+
+    @property
+    def silent(self) -> Silent | None:
+        """Return why there is nothing to show, where a room does not answer."""
+        return self.file.line.silent or self.file.record.silent
+
+    @property
+    def whose(self) -> list[Fact]:
+        """Return the facts with which every page of a case begins: person, exam, accession."""
+        order = self.found.order
+        person = facts.person_line(self.found.patient, self.words.now.astimezone(self.words.zone).date())
+        made = [Fact("", text) for text in (person, facts.exam_name(order) if order else "") if text]
+        if self.line and self.line.accession:
+            made.append(Fact(self.line.accession, "accession", before=True))
+        return made
 
 
 async def read_record(rooms: Rooms, case_id: str) -> CaseFile:

@@ -190,32 +190,36 @@ def _add_search(app: FastAPI, web: Web) -> None:
 
     @app.get("/dicom-web/studies", dependencies=[readers])
     async def studies(request: Request) -> Response:
-        query = _query(request, _STUDY_KEYS)
-        limit, offset = _page(request)
+        query = query_of(request, _STUDY_KEYS)
+        limit, offset = page_of(request)
         found = await web.database.read(lambda s: _studies(s, query, limit, offset))
         return _json(found)
 
     @app.get("/dicom-web/studies/{study_uid}/series", dependencies=[readers])
     async def series(study_uid: str, request: Request) -> Response:
-        query = _query(request, {"SeriesInstanceUID": "0020000E", "Modality": "00080060"})
+        query = query_of(request, {"SeriesInstanceUID": "0020000E", "Modality": "00080060"})
         rows = await web.database.read(lambda s: _rows(s, study_uid))
         return _json([item for item in _series(rows) if _matches(item, query)])
 
     @app.get("/dicom-web/studies/{study_uid}/instances", dependencies=[readers])
     async def instances(study_uid: str, request: Request) -> Response:
-        query = _query(request, {"SOPInstanceUID": "00080018", "SOPClassUID": "00080016"})
+        query = query_of(request, {"SOPInstanceUID": "00080018", "SOPClassUID": "00080016"})
         rows = await web.database.read(lambda s: _rows(s, study_uid))
         return _json([item for item in map(_instance, rows) if _matches(item, query)])
 
     @app.get("/dicom-web/studies/{study_uid}/series/{series_uid}/instances", dependencies=[readers])
     async def of_series(study_uid: str, series_uid: str, request: Request) -> Response:
-        query = _query(request, {"SOPInstanceUID": "00080018", "SOPClassUID": "00080016"})
+        query = query_of(request, {"SOPInstanceUID": "00080018", "SOPClassUID": "00080016"})
         rows = await web.database.read(lambda s: _rows(s, study_uid, series_uid))
         return _json([item for item in map(_instance, rows) if _matches(item, query)])
 
 
-def _query(request: Request, known: Mapping[str, str]) -> dict[str, str]:
-    """Return tag to wanted value."""
+def query_of(request: Request, known: Mapping[str, str]) -> dict[str, str]:
+    """Return tag to wanted value; `known` are the keys that are offered, by keyword.
+
+    Raises:
+        BadInput: Another key.
+    """
     query = {}
     for name, value in request.query_params.items():
         if name.lower() in _PAGING:
@@ -231,7 +235,12 @@ def _query(request: Request, known: Mapping[str, str]) -> dict[str, str]:
     return query
 
 
-def _page(request: Request) -> tuple[int, int]:
+def page_of(request: Request) -> tuple[int, int]:
+    """Return limit and offset.
+
+    Raises:
+        BadInput: They are no numbers.
+    """
     limit, offset = request.query_params.get("limit", str(_LIMIT)), request.query_params.get("offset", "0")
     if not (limit.isdigit() and offset.isdigit()):
         raise BadInput("limit and offset are whole numbers", where="query")

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from arcuate.imaging import ups, worklist
 from arcuate.imaging.context import Imaging
+from arcuate.imaging.dicomweb import page_of, query_of
 from arcuate.imaging.ups import Changed, UpsRefused, Workitem
 from arcuate.kernel.auth import Role
 from arcuate.kernel.errors import BadInput, NotSupported
@@ -28,8 +29,6 @@ _KEYS = {
     "ProcedureStepState": ups.STATE, "ProcedureStepLabel": "00741204", "WorklistLabel": "00741202", "ScheduledProcedureStepPriority": "00741200",
     "StudyInstanceUID": "0020000D", "AccessionNumber": "00080050", "SOPInstanceUID": ups.SOP_UID,
 }  # fmt: skip
-_PAGING = {"limit", "offset", "includefield", "fuzzymatching"}
-_LIMIT = 200
 
 
 def add_routes(app: FastAPI, imaging: Imaging) -> None:
@@ -51,7 +50,7 @@ def _add_list(app: FastAPI, imaging: Imaging) -> None:
 
     @app.get("/dicom-web/workitems", dependencies=[allow(*_READERS)])
     async def search(request: Request) -> Response:
-        query, limit, offset = _query(request)
+        query, (limit, offset) = query_of(request, _KEYS), page_of(request)
         found = await imaging.database.read(lambda s: worklist.search(s, query, limit, offset))
         if not found:
             return Response(status_code=204)
@@ -142,22 +141,3 @@ def _bare(request: Request) -> str:
         if not given and name[:1].isdigit():
             return name
     return ""
-
-
-def _query(request: Request) -> tuple[dict[str, str], int, int]:
-    query, page = {}, {"limit": str(_LIMIT), "offset": "0"}
-    for name, given in request.query_params.items():
-        if name.lower() in _PAGING:
-            page[name.lower()] = given
-            continue
-        tag = _KEYS.get(name) or (name if name in _KEYS.values() else None)
-        if tag is None:
-            raise BadInput(
-                "This search key is not offered here",
-                where="query",
-                todo=f"Search by {', '.join(_KEYS)}; by patient, search /fhir.",
-            )
-        query[tag] = given
-    if not (page["limit"].isdigit() and page["offset"].isdigit()):
-        raise BadInput("limit and offset are whole numbers", where="query")
-    return query, min(int(page["limit"]), _LIMIT), int(page["offset"])

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from arcuate.dashboard import charts, facts, service, visits
 from arcuate.dashboard.biography import events_of, newest_booking, way_of
-from arcuate.dashboard.casefile import CaseFile, Resources, read_casefile
+from arcuate.dashboard.casefile import CaseView, read_casefile
 from arcuate.dashboard.desk import Desk, by_script, form_of, see_other
 from arcuate.dashboard.domain.board import Chance, Flag
 from arcuate.dashboard.domain.case import (
@@ -23,13 +23,11 @@ from arcuate.dashboard.domain.case import (
     shown_events,
     stops,
 )
-from arcuate.dashboard.domain.frame import Fact, Mark, Silent
+from arcuate.dashboard.domain.frame import Fact, Mark
 from arcuate.dashboard.domain.measurements import Value, value_of, values_of
 from arcuate.dashboard.domain.reading import CaseRow, Word, lease_of
-from arcuate.dashboard.pages.ledger import CaseLine
 from arcuate.dashboard.pages.reading import act_on, task_receipt, word_of
 from arcuate.dashboard.render import Frame
-from arcuate.dashboard.words import Wording
 from arcuate.kernel.codes import CS_PROTOCOL
 from arcuate.kernel.errors import ArcuateError, Json, NotFound
 
@@ -39,30 +37,13 @@ _PRIORS = 4
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(CaseView):
     """What the case page shows; each part says for itself what is missing."""
 
-    words: Wording
-    file: CaseFile
     show: str = "main"
     structure: str = ""
     lease_min: float = 10.0
     viewer_name: str = ""
-
-    @property
-    def line(self) -> CaseLine | None:
-        """Return the ledger's line."""
-        return self.file.line.value
-
-    @property
-    def found(self) -> Resources:
-        """Return the record's resources."""
-        return self.file.resources
-
-    @property
-    def silent(self) -> Silent | None:
-        """Return why the page is empty, if it is."""
-        return self.file.line.silent or self.file.record.silent
 
     @property
     def heading(self) -> str:
@@ -74,11 +55,7 @@ class Case:
     @property
     def facts(self) -> list[Fact]:
         """Return the fact line."""
-        order, task = self.found.order, self.found.reading
-        person = facts.person_line(self.found.patient, self.words.now.astimezone(self.words.zone).date())
-        made = [Fact("", text) for text in (person, facts.exam_name(order) if order else "") if text]
-        if self.line and self.line.accession:
-            made.append(Fact(self.line.accession, "accession", before=True))
+        made, task = self.whose, self.found.reading
         if task is not None and task.get("status") not in ("completed", "cancelled"):
             due = facts.instant(((task.get("restriction") or {}).get("period") or {}).get("end"))
             who = str((task.get("owner") or {}).get("display") or "no reader yet")

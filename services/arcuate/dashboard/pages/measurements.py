@@ -10,16 +10,14 @@ from fastapi import Depends, FastAPI, Request
 from starlette.responses import Response
 
 from arcuate.dashboard import facts, review, service
-from arcuate.dashboard.casefile import CaseFile, Resources, read_picture, read_record
+from arcuate.dashboard.casefile import CaseFile, CaseView, read_picture, read_record
 from arcuate.dashboard.desk import Desk, by_script, form_of, see_other
-from arcuate.dashboard.domain.frame import Fact, Mark, Silent
+from arcuate.dashboard.domain.frame import Fact, Mark
 from arcuate.dashboard.domain.measurements import Value, no_change_because, values_of
 from arcuate.dashboard.domain.reading import Word
-from arcuate.dashboard.pages.ledger import CaseLine
 from arcuate.dashboard.pages.reading import word_of
 from arcuate.dashboard.render import FOLDER, Frame
 from arcuate.dashboard.rooms import Part, Rooms
-from arcuate.dashboard.words import Wording
 from arcuate.kernel.auth import Role
 from arcuate.kernel.errors import ArcuateError, Json, NotFound
 
@@ -32,7 +30,7 @@ _MOST = "500"
 
 
 @dataclass(frozen=True)
-class Measurements:
+class Measurements(CaseView):
     """What the page shows.
 
     Attributes:
@@ -43,8 +41,6 @@ class Measurements:
         others: Values of other studies of the same order, which are not shown here.
     """
 
-    words: Wording
-    file: CaseFile
     at: str = ""
     layer: str = "outline"
     values: tuple[Value, ...] = ()
@@ -54,21 +50,6 @@ class Measurements:
     norms: Part[Json] = field(default_factory=Part)
     may_judge: bool = False
     others: int = 0
-
-    @property
-    def line(self) -> CaseLine | None:
-        """Return the ledger's line."""
-        return self.file.line.value
-
-    @property
-    def found(self) -> Resources:
-        """Return the record's resources."""
-        return self.file.resources
-
-    @property
-    def silent(self) -> Silent | None:
-        """Return why there is nothing to show, where a room does not answer."""
-        return self.file.line.silent or self.file.record.silent
 
     @property
     def heading(self) -> str:
@@ -84,11 +65,7 @@ class Measurements:
     @property
     def facts(self) -> list[Fact]:
         """Return the fact line."""
-        order = self.found.order
-        person = facts.person_line(self.found.patient, self.words.now.astimezone(self.words.zone).date())
-        made = [Fact("", text) for text in (person, facts.exam_name(order) if order else "") if text]
-        if self.line and self.line.accession:
-            made.append(Fact(self.line.accession, "accession", before=True))
+        made = self.whose
         days = {v.day for v in self.earlier if v.day}
         made.append(
             Fact(self.words.date(max(days)), "prior", before=True) if days else Fact("", "no prior measured here")
