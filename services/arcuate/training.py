@@ -15,7 +15,7 @@ from arcuate.kernel.settings import SiteSettings
 Say = Callable[[str], None]
 
 TABULAR = ("attendance", "waiting")
-NETWORKS = ("brain-finder", "brain-t1")
+NETWORKS = ("brain-finder", "brain-t1", "brain-any")
 LESIONS = "wm-lesions"
 HEAD_CT = "head-ct"  # rules and an atlas: no network
 _MONTHS = 18

@@ -33,7 +33,9 @@ def train_model(
             "No label maps (*.nii.gz) here", where=str(labelmaps), todo="Name their folder with --labelmaps."
         )
     place = Place(labelmaps, cache / "labelmaps", cache / "training")
-    restore(name, models_dir, place, say)
+    for one in (PLANS[name][0].begins_with, name):
+        if one:
+            restore(one, models_dir, place, say)
     train(name, place, minutes, say)
     if not any(place.best(phase).exists() for phase in PLANS[name]) and (models_dir / name / "model.toml").exists():
         say(f"{name}: nothing better than the shipped weights was found; they stay, training can go on")

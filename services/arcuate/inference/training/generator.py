@@ -30,6 +30,14 @@ OUTSIDE = {
     "eye": (0.1, 0.4), "air": (0.0, 0.06),
 }  # fmt: skip
 
+# Means of white matter, grey matter and fluid as (low, high) in the weightings that a department's series have; `inverted`
+# is no acquisition, but a T1 turned over shows whether a network reads anatomy or brightness.
+WEIGHTINGS = {
+    "t1": ((0.72, 0.95), (0.42, 0.65), (0.03, 0.25)), "inverted": ((0.05, 0.28), (0.35, 0.58), (0.75, 0.97)),
+    "t2": ((0.20, 0.40), (0.42, 0.62), (0.75, 1.10)), "flair": ((0.42, 0.58), (0.60, 0.82), (0.02, 0.22)),
+    "pd": ((0.48, 0.62), (0.66, 0.84), (0.62, 1.00)),
+}  # fmt: skip
+
 # Share of T1-like samples in which bone is as dark as fluid, as in an inversion-prepared T1: only its shape and place
 # then tell the inner table of the skull from the fluid below it, and intracranial volume depends on that.
 BONE_LIKE_FLUID = 0.5
@@ -37,12 +45,14 @@ BONE_LIKE_FLUID = 0.5
 
 @dataclass(frozen=True)
 class Range:
-    """How far the generator may go. `contrast`: the share of samples whose tissue means are wholly free (0..1).
+    """How far the generator may go. `contrast`: the share of samples whose tissue means are wholly free (0..1); the others
+    have one of `weightings` (names in WEIGHTINGS), each as often.
 
     Lengths in mm, angles in degrees. `whole_head` widens what the finder must stand: fields of view, tilts, necks.
     """
 
     contrast: float = 0.0
+    weightings: tuple[str, ...] = ("t1",)
     stripped: float = 0.5
     rotation: float = 9.0
     scale: float = 0.15
@@ -131,7 +141,7 @@ class Renderer:
             means = self._free_means(random)
             spreads = torch.rand(len(self.tissues), generator=random) * 0.1
         else:
-            means = self._t1_means(random)
+            means = self._weighted_means(reach.weightings, random)
             spreads = torch.full((len(self.tissues),), uniform(random, 0.01, 0.06))
             spreads = spreads * (0.7 + 0.6 * torch.rand(len(self.tissues), generator=random))
         air = torch.tensor([tissue == "air" for tissue in self.tissues])
@@ -152,10 +162,14 @@ class Renderer:
                     means[number] = mean + normal(random, 0.03)
         return means.clamp(0, 1)
 
-    def _t1_means(self, random: torch.Generator) -> Tensor:
-        white, grey, fluid = uniform(random, 0.72, 0.95), uniform(random, 0.42, 0.65), uniform(random, 0.03, 0.25)
-        free_outside = uniform(random, 0, 1) < 0.4
-        as_dark_as_fluid = uniform(random, 0, 1) < BONE_LIKE_FLUID
+    def _weighted_means(self, weightings: tuple[str, ...], random: torch.Generator) -> Tensor:
+        weighting = (
+            weightings[0] if len(weightings) == 1 else weightings[int(uniform(random, 0, len(weightings) - 1e-6))]
+        )
+        white, grey, fluid = (uniform(random, *bounds) for bounds in WEIGHTINGS[weighting])
+        # What lies outside the brain is known of T1 alone.
+        free_outside = uniform(random, 0, 1) < 0.4 or weighting != "t1"
+        as_dark_as_fluid = uniform(random, 0, 1) < BONE_LIKE_FLUID and fluid < 0.3
         means = torch.zeros(len(self.tissues))
         for number, tissue in enumerate(self.tissues):
             if tissue in MIXED:

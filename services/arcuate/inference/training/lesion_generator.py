@@ -143,7 +143,7 @@ class LesionRenderer(Renderer):
 
     def _t1(self, seen: _Seen, lesion: Tensor, random: torch.Generator) -> Tensor:
         """T1 at 1 mm: lesions lie between grey and white matter, or look like white."""
-        means = self._t1_means(random)
+        means = self._weighted_means(("t1",), random)
         white = means[self.tissues.index("white")]
         grey = means[self.tissues.index("cortex")]
         image = torch.index_select(means[self.group_of], 0, seen.index.reshape(-1)).reshape(seen.index.shape)

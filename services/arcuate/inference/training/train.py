@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from arcuate.inference.training import checkpoint, labels, maps, network
 from arcuate.inference.training.checkpoint import Average, Progress
-from arcuate.inference.training.generator import Renderer
+from arcuate.inference.training.generator import Range, Renderer, uniform
 from arcuate.inference.training.lesion_network import new_lesions
 from arcuate.inference.training.loss import chosen_voxels, combined
 from arcuate.inference.training.maps import PreparedMap
@@ -120,12 +120,15 @@ class Verdict:
 def judge(net: nn.Module, prior: Tensor, renderer: Renderer, held: Sequence[PreparedMap], phase: Phase) -> Verdict:
     """Mean Dice over classes and renderings of the held-out maps, always the same renderings; the best share of the prior."""
     random = torch.Generator().manual_seed(20)
-    reach = replace(phase.reach, thick=0.0, cut=0.0, contrast=0.0)
+    narrow = replace(phase.reach, thick=0.0, cut=0.0, contrast=0.0)
+    # Each weighting is judged as often; of one alone, every map twice.
+    weightings = narrow.weightings if len(narrow.weightings) > 1 else narrow.weightings * 2 * len(held)
     scores: dict[float, list[Tensor]] = {share: [] for share in PRIOR_SHARES}
     net.eval()
     with torch.no_grad():
-        for one in (*held, *held):
-            image, target = renderer.sample(one, reach, random)
+        for number, weighting in enumerate(weightings):
+            one = held[number % len(held)]
+            image, target = renderer.sample(one, replace(narrow, weightings=(weighting,)), random)
             target = targets_of(phase.network, target).reshape(-1)
             logits = net(image.to(memory_format=torch.channels_last_3d))
             for share, dices in scores.items():
@@ -141,6 +144,12 @@ def judge(net: nn.Module, prior: Tensor, renderer: Renderer, held: Sequence[Prep
 def rate_at(phase: Phase, progress: Progress) -> float:
     """Learning rate: a short warm-up, then falling with the root of the steps, so that no end need be known."""
     return phase.rate * min(1.0, (progress.steps + 1) / WARM_UP_STEPS) / math.sqrt(1 + progress.steps / SLOWING_STEPS)
+
+
+def reach_at(phase: Phase, progress: Progress, random: torch.Generator) -> Range:
+    """How far the generator goes in this step (see Phase.widen_steps)."""
+    wide = 1.0 if phase.widen_steps == 0 else 0.1 + 0.9 * progress.steps / phase.widen_steps
+    return phase.reach if uniform(random, 0, 1) < wide else replace(phase.reach, contrast=0.0, weightings=("t1",))
 
 
 def run_phase(
@@ -176,7 +185,7 @@ def run_phase(
         for group in optimiser.param_groups:
             group["lr"] = rate_at(phase, progress)
         one = trained[int(torch.randint(len(trained), (), generator=random))]
-        image, target = renderer.sample(one, phase.reach, random)
+        image, target = renderer.sample(one, reach_at(phase, progress, random), random)
         value = loss_of(net, image.to(memory_format=torch.channels_last_3d), targets_of(phase.network, target))
         optimiser.zero_grad(set_to_none=True)
         value.backward()
@@ -222,8 +231,13 @@ def train(name: str, place: Place, minutes: float | None, say: Callable[[str], N
 
 
 def _start(phase: Phase, place: Place, before: Phase | None) -> nn.Module:
-    """A new network; a grown one gets the core of the phase before, unless its own checkpoint will fill it."""
+    """A new network; one that begins with another model has its weights, a grown one the core of the phase before, unless
+    its own checkpoint will fill it."""
     net = build(phase.network)
+    if phase.begins_with and not place.checkpoint(phase).exists():
+        average = Average(net)
+        checkpoint.load(place.checkpoint(PLANS[phase.begins_with][-1]), net, average, None)
+        return average.into(net)
     if before is not None and isinstance(net, network.Grown) and not place.checkpoint(phase).exists():
         core = build("core")
         average = Average(core)
