@@ -296,7 +296,7 @@ async def desk(tmp_path: Path, networks: StandIn, request: pytest.FixtureRequest
     if shutil.which("storescu") is None:
         request.getfixturevalue("storescu")
     asked = getattr(request, "param", {})
-    settings = ImagingSettings(port=free_port(), quiet_s=0.5, free_gib=0.0, **asked)
+    settings = ImagingSettings(port=free_port(), free_gib=0.0, **({"quiet_s": 0.5} | asked))
     house_settings = HouseSettings(data_dir=tmp_path / "data", models_dir=networks.models_dir, house_url=networks.url)
     site = SiteSettings(time_zone="Europe/Zurich", synthetic=True)
     rooms = ["access", "record", "imaging"]

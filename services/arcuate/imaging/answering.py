@@ -148,7 +148,10 @@ async def _present(
     else:
         said = Said.of(json.loads(row.said))
         started = resources.when(said.date, said.time, imaging.site.zone)
-        volumes = resources.observations(json.loads(done.summary or "{}"), study, order, row.id, done.finished, started)
+        summary = json.loads(done.summary or "{}")
+        if row.missing:  # of the study as it stands now, not of the measurement
+            summary["warnings"] = [f"{resources.INCOMPLETE}{row.missing}.", *summary["warnings"]]
+        volumes = resources.observations(summary, study, order, row.id, done.finished, started)
         recorded = await _earlier(imaging, study)
         # The limits of measurement error are those of brain volumes on MR: what speaks out of a shadow is compared with nothing.
         alone = pipeline.mode == SHADOW

@@ -30,6 +30,7 @@ from arcuate.imaging.dicomweb import Web
 from arcuate.imaging.oip_client import OipClient
 from arcuate.imaging.parsing import MEBI, Limits, Parser
 from arcuate.imaging.picture import Layer
+from arcuate.imaging.procedure_steps import Listener
 from arcuate.imaging.receiving import Receiver
 from arcuate.imaging.settings import ImagingSettings
 from arcuate.imaging.spool import GIBI, Spool
@@ -67,8 +68,9 @@ async def open_room(context: RoomContext, settings: ImagingSettings | None = Non
     )
     worker = service.make_worker(imaging, receiver)
     peers = commitment.peers(settings.commitment_to)
-    committer = Committer(context.database, spool, settings.ae_title, peers) if peers else None
-    scp = StoreScp(receiver, spool, settings, committer)
+    committer = Committer(context.database, spool, context.clock, settings.ae_title, peers) if peers else None
+    listener = Listener(context.database, context.clock, lambda: _wake_from_thread(loop, imaging))
+    scp = StoreScp(receiver, spool, settings, listener, committer)
     state = _Door(scp)
     app = create_app(context, "Arcuate imaging", state.ready)
     app.state.imaging = imaging
@@ -226,6 +228,8 @@ def _study_json(session: Any, imaging: Imaging, row: StudyRow) -> dict[str, Any]
         "conflict": row.conflict,
         "released_by": row.released_by,
         "images_expired": row.expired,
+        "whole_by": row.whole_by,
+        "missing": row.missing,
         "measurement": _measurement_json(done[0]) if done else None,
     }
 

@@ -15,7 +15,10 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from sqlmodel import Session
 
 from arcuate.imaging import store
+from arcuate.imaging.completion import Source, Statement
 from arcuate.imaging.spool import Spool
+from arcuate.imaging.tables import StudyRow
+from arcuate.kernel.clock import Clock
 from arcuate.kernel.db import Database
 from arcuate.kernel.log import get_logger
 
@@ -45,8 +48,8 @@ def peers(told: str) -> dict[str, Peer]:
 class Committer:
     """Answers N-ACTION and reports on an association of its own."""
 
-    def __init__(self, database: Database, spool: Spool, own: str, known: dict[str, Peer]) -> None:
-        self._database, self._spool, self._own, self._known = database, spool, own, known
+    def __init__(self, database: Database, spool: Spool, clock: Clock, own: str, known: dict[str, Peer]) -> None:
+        self._database, self._spool, self._clock, self._own, self._known = database, spool, clock, own, known
 
     def answer(self, event: Any) -> tuple[int, None]:
         """Answer one N-ACTION request; the report follows."""
@@ -61,6 +64,7 @@ class Committer:
             return 0x0110, None  # processing failure: nobody could be told
         named = [(str(i.ReferencedSOPClassUID), str(i.ReferencedSOPInstanceUID)) for i in asked.ReferencedSOPSequence]
         report = self._report(str(asked.TransactionUID), named)
+        self._expect(str(asked.TransactionUID), [uid for _, uid in named])
         threading.Thread(target=self._send, args=(sender, report), daemon=True).start()
         return SUCCESS, None
 
@@ -77,6 +81,18 @@ class Committer:
         if lost:
             made.FailedSOPSequence = Items(lost)
         return made
+
+    def _expect(self, transaction: str, named: Sequence[str]) -> None:
+        """Note which images a study is to have: known where one of them is here; the request itself names no study."""
+        now = self._clock.now()
+
+        def note(session: Session) -> None:
+            studies = {session.get_one(StudyRow, row.study_id).uid for row in store.received(session, named)}
+            if len(studies) == 1:
+                said = Statement(Source.COMMITMENT, None, frozenset(named))
+                store.note_said(session, store.Said(studies.pop(), transaction, said), now)
+
+        self._database.write_sync(note)
 
     def _held(self, session: Session, uids: Sequence[str]) -> dict[str, str]:
         """Return class by UID of what stands in the database and lies on the disk."""

@@ -1,16 +1,17 @@
-"""A study settles and is published: the ImagingStudy in the record once no image has come for a while."""
+"""A study settles and is published: the ImagingStudy in the record once it is whole, or no image has come for a while."""
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlmodel import Session
 
-from arcuate.imaging import resources, store
+from arcuate.imaging import completion, resources, store
+from arcuate.imaging.completion import Statement, Verdict
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.domain import Instance
 from arcuate.imaging.resources import Said
-from arcuate.imaging.tables import StudyRow
+from arcuate.imaging.tables import InstanceRow, StudyRow
 from arcuate.kernel.codes import SYSTEM_DICOM_UID, Json, identifier, job_system
 from arcuate.kernel.errors import PreconditionFailed, Unavailable
 from arcuate.kernel.fhir import bundle
@@ -21,33 +22,39 @@ _UID_PREFIX = "urn:oid:"
 
 
 async def settle(imaging: Imaging, job: Job) -> Apply | None:
-    """Publish a study of which no image has come for a while.
+    """Publish a study that is known to be whole, or of which no image has come for a while.
 
     Raises:
-        Later: Images are still coming, or the record does not answer.
+        Later: Images are still coming or are known to lack, or the record does not answer.
     """
-    study_id = job.payload["study"]
-    study, rows = await imaging.database.read(
-        lambda s: (s.get(StudyRow, study_id), store.instances(s, study_id)),
-    )
+    study_id, s = job.payload["study"], imaging.settings
+    study, rows, told = await imaging.database.read(lambda session: _known(session, study_id))
     if study is None or study.state == store.SETTLED or study.generation != job.payload["generation"]:
         return None
-    quiet_until = study.last_received + timedelta(seconds=imaging.settings.quiet_s)
-    if (left := (quiet_until - imaging.clock.now()).total_seconds()) > 0:
-        raise Later(left, "more images of this study")
+    verdict = completion.judge(told, [store.parsed(row, imaging.spool) for row in rows])
+    silent_s = (imaging.clock.now() - study.last_received).total_seconds()
+    if (left := completion.seconds_left(verdict, silent_s, s.quiet_s, s.incomplete_s)) > 0:
+        raise Later(min(left, s.quiet_s), verdict.missing or "more images of this study")
     record_id = study.record_id
-    if study.conflict is None and rows:
-        found = [store.parsed(row, imaging.spool) for row in rows]
-        record_id = await _publish(imaging, study, found)
+    found = [store.parsed(row, imaging.spool) for row in rows if row.fate == store.USED]
+    if study.conflict is None and found:
+        record_id = await _publish(imaging, study, found, verdict)
     seen = study.last_received
-    return lambda session: _settled(session, imaging, study_id, seen, record_id)
+    return lambda session: _settled(session, imaging, study_id, seen, record_id, verdict)
 
 
-def _settled(session: Session, imaging: Imaging, study_id: str, seen: datetime, record_id: str | None) -> None:
+def _known(session: Session, study_id: str) -> tuple[StudyRow | None, list[InstanceRow], list[Statement]]:
+    study = session.get(StudyRow, study_id)
+    return study, store.all_received(session, study_id), store.statements(session, study.uid) if study else []
+
+
+def _settled(
+    session: Session, imaging: Imaging, study_id: str, seen: datetime, record_id: str | None, verdict: Verdict
+) -> None:
     study = session.get(StudyRow, study_id, with_for_update=True)
     if study is None:
         return
-    study.record_id = record_id
+    study.record_id, study.whole_by, study.missing = record_id, verdict.whole_by, verdict.missing
     if study.last_received == seen:
         study.state = store.SETTLED
     else:  # an image came while the record was being written
@@ -56,17 +63,17 @@ def _settled(session: Session, imaging: Imaging, study_id: str, seen: datetime, 
     session.add(study)
 
 
-async def _publish(imaging: Imaging, study: StudyRow, found: Sequence[Instance]) -> str:
-    """Write the ImagingStudy; returns its id in the record."""
+async def _publish(imaging: Imaging, study: StudyRow, found: Sequence[Instance], verdict: Verdict) -> str:
+    """Write the ImagingStudy, with what is known to lack; returns its id in the record."""
     said, zone = Said.of(json.loads(study.said)), imaging.site.zone
     query = {"identifier": f"{SYSTEM_DICOM_UID}|{_UID_PREFIX}{study.uid}"}
     try:
         existing = await imaging.fhir.one("ImagingStudy", query)
         if existing is None:
-            made = resources.imaging_study(study.uid, said, found, zone)
+            made = resources.imaging_study(study.uid, said, found, zone, verdict.missing)
             entry = bundle.create(made, query)
         else:
-            entry = bundle.update(resources.refresh(existing, said, found, zone), version_of(existing))
+            entry = bundle.update(resources.refresh(existing, said, found, zone, verdict.missing), version_of(existing))
         source = identifier(job_system("imaging"), f"{study.id}:published:{study.generation}:{len(found)}")
         answer = await imaging.fhir.transaction(bundle.transaction([entry], source))
     except PreconditionFailed as error:

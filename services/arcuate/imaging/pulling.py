@@ -16,6 +16,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from arcuate.imaging import store
+from arcuate.imaging.completion import Source, Statement
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.dicomweb import Collector
 from arcuate.imaging.domain import NotMeasurable
@@ -61,9 +62,11 @@ async def pull(imaging: Imaging, receiver: Receiver, job: Job) -> None:
     try:
         async with httpx.AsyncClient(base_url=s.pacs_web.rstrip("/") + "/", headers=headers, timeout=120) as http:
             expected = await _count(http, uid)
-            came = refused = 0
+            await _say(imaging, uid, Statement(Source.PULL, False, count=expected))
+            came, refused, kept = 0, 0, set[str]()
             async for taken in _taken(http, imaging, receiver, uid):
                 came, refused = came + 1, refused + (not taken)
+                kept |= {taken} if taken else set()
     except httpx.HTTPError as error:
         raise Later(_AWAY_S, f"the PACS does not answer ({type(error).__name__})") from error
     except (Unavailable, OSError) as error:
@@ -72,7 +75,16 @@ async def pull(imaging: Imaging, receiver: Receiver, job: Job) -> None:
         raise Park(f"The PACS answered in a form that cannot be read ({type(error).__name__})") from error
     if came < expected:
         raise Later(_AWAY_S, f"the PACS gave {came} of {expected} images")
+    # What was refused at the door stays missing: the study says so.
+    await _say(imaging, uid, Statement(Source.PULL, True, frozenset(kept), expected if refused else 0))
+    imaging.wake()
     get_logger("imaging").info("study fetched", images=came, refused=refused)
+
+
+async def _say(imaging: Imaging, uid: str, told: Statement) -> None:
+    """Note what the PACS says of the study: half of it is not measured because the PACS falls silent in between."""
+    now = imaging.clock.now()
+    await imaging.database.write(lambda s: store.note_said(s, store.Said(uid, f"pull:{uid}", told), now))
 
 
 async def _count(http: httpx.AsyncClient, uid: str) -> int:
@@ -90,8 +102,8 @@ async def _count(http: httpx.AsyncClient, uid: str) -> int:
     return int(counted[0])
 
 
-async def _taken(http: httpx.AsyncClient, imaging: Imaging, receiver: Receiver, uid: str) -> AsyncIterator[bool]:
-    """Take each image of the study in as it comes; yields False for one that the door refuses."""
+async def _taken(http: httpx.AsyncClient, imaging: Imaging, receiver: Receiver, uid: str) -> AsyncIterator[str]:
+    """Take each image of the study in as it comes; yields its SOP Instance UID, or nothing for one that the door refuses."""
     accept = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
     async with http.stream("GET", f"studies/{uid}", headers={"Accept": accept}) as answer:
         if answer.status_code != 200:
@@ -112,14 +124,13 @@ async def _taken(http: httpx.AsyncClient, imaging: Imaging, receiver: Receiver, 
             collector.close()
 
 
-def _take(receiver: Receiver, path: Any, uid: str) -> bool:
+def _take(receiver: Receiver, path: Any, uid: str) -> str:
     try:
         if not receiver.is_of_study(path, uid):
-            return False
-        receiver.take(path, "wado")
+            return ""
+        return receiver.take(path, "wado").instance.sop_uid
     except NotMeasurable:  # damaged or hostile: noted in the log by the door
-        return False
-    return True
+        return ""
 
 
 def _check(answer: httpx.Response) -> None:

@@ -59,8 +59,15 @@ class Said:
         return cls((number, issuer, name, birth), *texts)
 
 
-def imaging_study(uid: str, said: Said, instances: Sequence[Instance], zone: ZoneInfo) -> Json:
-    """Return the ImagingStudy of a received study; `subject` is the contained Patient that the images state."""
+INCOMPLETE = "Images are known to be missing: "
+
+
+def imaging_study(uid: str, said: Said, instances: Sequence[Instance], zone: ZoneInfo, missing: str = "") -> Json:
+    """Return the ImagingStudy of a received study; `subject` is the contained Patient that the images state.
+
+    Args:
+        missing: What is known to lack, in words.
+    """
     made: Json = {
         "resourceType": "ImagingStudy",
         "contained": [_said_patient(said)],
@@ -68,7 +75,7 @@ def imaging_study(uid: str, said: Said, instances: Sequence[Instance], zone: Zon
         "status": "available",
         "subject": {"reference": "#said"},
     }
-    return made | content(said, instances, zone)
+    return made | content(said, instances, zone) | _notes({}, missing)
 
 
 def content(said: Said, instances: Sequence[Instance], zone: ZoneInfo) -> Json:
@@ -90,9 +97,17 @@ def content(said: Said, instances: Sequence[Instance], zone: ZoneInfo) -> Json:
     return {k: v for k, v in made.items() if v or isinstance(v, int)}
 
 
-def refresh(existing: Json, said: Said, instances: Sequence[Instance], zone: ZoneInfo) -> Json:
+def refresh(existing: Json, said: Said, instances: Sequence[Instance], zone: ZoneInfo, missing: str = "") -> Json:
     """Return the record's ImagingStudy with what the images say now; who it belongs to stays as it was joined."""
-    return {**existing, "status": "available", **content(said, instances, zone)}
+    kept = {k: v for k, v in existing.items() if k != "note"}
+    return {**kept, "status": "available", **content(said, instances, zone), **_notes(existing, missing)}
+
+
+def _notes(existing: Json, missing: str) -> Json:
+    """Return the notes of others, and one on what is known to lack."""
+    notes = [note for note in existing.get("note") or [] if not str(note.get("text", "")).startswith(INCOMPLETE)]
+    notes += [{"text": f"{INCOMPLETE}{missing}."}] if missing else []
+    return {"note": notes} if notes else {}
 
 
 def when(date: str, time: str, zone: ZoneInfo) -> str:

@@ -18,7 +18,13 @@ class ImagingSettings(RoomSettings):
     senders: Annotated[str, "AE titles that may send, separated by blanks; empty: everybody who reaches the port."] = ""
     associations: Annotated[int, "Most DICOM associations at once."] = 16
     idle_s: Annotated[float, "Seconds after which a silent association is closed."] = 60.0
-    quiet_s: Annotated[float, "Seconds without a new image after which a study counts as complete."] = 20.0
+    quiet_s: Annotated[
+        float, "Seconds without a new image after which a study counts as complete, where nobody said when it ends."
+    ] = 20.0
+    incomplete_s: Annotated[
+        float,
+        "Seconds without a new image after which a study that is known to lack images is measured all the same, and says so.",
+    ] = 900.0
     file_mib: Annotated[int, "Largest image file, in MiB."] = 1024
     quota_gib: Annotated[float, "Most disk space for received images, in GiB; beyond it images are refused."] = 50.0
     free_gib: Annotated[float, "Disk space that is always left free, in GiB."] = 1.0

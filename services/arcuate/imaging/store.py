@@ -1,17 +1,20 @@
 """Queries of the imaging room; each takes the session of a running transaction."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum, auto
 
-from sqlalchemy import delete, func
+from sqlalchemy import delete, func, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
+from arcuate.imaging.completion import Source, Statement, judge
 from arcuate.imaging.domain import Instance, Person, instance_from_json, instance_to_json, persons_conflict
 from arcuate.imaging.spool import Spool, new_id
-from arcuate.imaging.tables import InstanceRow, MeasurementRow, StudyRow, work
+from arcuate.imaging.tables import InstanceRow, MeasurementRow, StatementRow, StudyRow, work
+from arcuate.kernel.work import READY
 
 USED, CONFLICT, OTHER_PATIENT, DERIVED = "used", "conflict", "other-patient", "derived"
 RECEIVING, SETTLED = "receiving", "settled"
@@ -41,7 +44,80 @@ def note_arrival(session: Session, arrival: Arrival, quiet_s: float) -> str:
     if fate == OTHER_PATIENT and study.conflict is None:
         study.conflict = IDENTITY_CONFLICT
     _reopen(session, study, arrival.received, quiet_s)
+    _hasten(session, study, arrival.received)
     return fate
+
+
+class Step(Enum):
+    """What became of news of a performed procedure step."""
+
+    CHANGED = auto()
+    ENDED = auto()
+    UNKNOWN = auto()
+
+
+@dataclass(frozen=True)
+class Said:
+    """One statement on a study, under the UID of what carried it."""
+
+    study_uid: str
+    uid: str
+    statement: Statement
+
+
+def note_said(session: Session, said: Said, now: datetime) -> None:
+    """Write down what somebody said of a study, in place of what the same step, notification or transaction said before."""
+    told = said.statement
+    session.merge(
+        StatementRow(
+            uid=said.uid, study_uid=said.study_uid, source=str(told.source), ended=told.ended, named=json.dumps(sorted(told.named)),
+            count=told.count, at=now,
+        )
+    )  # fmt: skip
+    session.flush()
+    study = study_by_uid(session, said.study_uid)
+    if study is not None and study.state == RECEIVING:
+        _hasten(session, study, now)
+    elif study is not None and not study.expired:  # it was taken for whole already: it stays so, and says what it lacks
+        headers = [instance_from_json(json.loads(row.header), "") for row in all_received(session, study.id)]
+        verdict = judge(statements(session, study.uid), headers)
+        study.whole_by, study.missing = verdict.whole_by, verdict.missing
+        session.add(study)
+
+
+def begin_step(session: Session, uid: str, studies: Iterable[str], begun: Statement, now: datetime) -> bool:
+    """Write down that a performed procedure step has begun; False when it stands already."""
+    if session.exec(select(StatementRow.uid).where(StatementRow.uid == uid)).first() is not None:
+        return False
+    for study in studies:
+        note_said(session, Said(study, uid, begun), now)
+    return True
+
+
+def change_step(session: Session, uid: str, said: Statement, now: datetime) -> Step:
+    """Write down what a performed procedure step says now; the images that it named before stay named where it names none."""
+    rows = list(
+        session.exec(select(StatementRow).where(StatementRow.uid == uid, StatementRow.source == Source.STEP)).all()
+    )
+    if not rows:
+        return Step.UNKNOWN
+    if any(row.ended for row in rows):
+        return Step.ENDED
+    for row in rows:
+        named = said.named or frozenset(json.loads(row.named))
+        note_said(session, Said(row.study_uid, uid, Statement(Source.STEP, said.ended, named)), now)
+    return Step.CHANGED
+
+
+def statements(session: Session, study_uid: str) -> list[Statement]:
+    """Return what was said of a study."""
+    rows = session.exec(select(StatementRow).where(StatementRow.study_uid == study_uid)).all()
+    return [Statement(Source(r.source), r.ended, frozenset(json.loads(r.named)), r.count) for r in rows]
+
+
+def all_received(session: Session, study_id: str) -> list[InstanceRow]:
+    """Return a study's objects that came from outside, whatever became of them."""
+    return instances(session, study_id, (USED, CONFLICT, OTHER_PATIENT))
 
 
 def note_derived(session: Session, study_id: str, arrival: Arrival) -> bool:
@@ -143,6 +219,7 @@ def expire(session: Session, before: datetime) -> list[str]:
     Measurements and their pictures stay.
     """
     files: list[str] = []
+    session.execute(delete(StatementRow).where(col(StatementRow.at) < before))
     query = select(StudyRow).where(
         col(StudyRow.last_received) < before, StudyRow.state == SETTLED, col(StudyRow.expired).is_(False)
     )
@@ -171,7 +248,8 @@ def _study_for(session: Session, arrival: Arrival) -> StudyRow:
         insert(StudyRow)
         .values(
             id=new_id(), uid=instance.study_uid, state=SETTLED, generation=0, said=json.dumps(said),
-            first_received=arrival.received, last_received=arrival.received, expired=False,
+            first_received=arrival.received, last_received=arrival.received, expired=False, whole_by="",
+            missing="",
         )
         .on_conflict_do_nothing(index_elements=["uid"])
     )  # fmt: skip
@@ -217,5 +295,21 @@ def enqueue_settling(session: Session, study: StudyRow, now: datetime, quiet_s: 
     """See to it that the study is looked at when it has been quiet for long enough."""
     work.enqueue(
         session, SETTLE, now=now, keys=(f"study:{study.id}",), payload={"study": study.id, "generation": study.generation},
-        due=now + timedelta(seconds=quiet_s), dedupe=f"settle:{study.id}:{study.generation}",
+        due=now + timedelta(seconds=quiet_s), dedupe=_settling(study),
     )  # fmt: skip
+
+
+def _hasten(session: Session, study: StudyRow, now: datetime) -> None:
+    """Have a study looked at now where somebody said that nothing else follows and all that was named is here."""
+    ended = [one.named for one in statements(session, study.uid) if one.ended]
+    if not ended:
+        return
+    held = select(InstanceRow.sop_uid).where(InstanceRow.study_id == study.id, InstanceRow.fate != DERIVED)
+    if set(session.exec(held).all()) >= frozenset().union(*ended):
+        # Only what waits: a job in hand looks again by itself, after `quiet_s` at the latest.
+        waiting = (work.jobs.c.dedupe == _settling(study)) & (work.jobs.c.state == READY)
+        session.execute(update(work.jobs).where(waiting).values(due=now))
+
+
+def _settling(study: StudyRow) -> str:
+    return f"settle:{study.id}:{study.generation}"

@@ -1,4 +1,4 @@
-"""The DICOM door: Storage and Verification SCP (PS3.4 annex B and A) on pynetdicom's threads."""
+"""The DICOM door: Storage and Verification SCP (PS3.4 annex B and A), and what is said of images to come, on pynetdicom's threads."""
 
 import logging
 import threading
@@ -6,11 +6,17 @@ from typing import Any
 
 import pynetdicom
 from pynetdicom import AE, AllStoragePresentationContexts, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import (
+    InstanceAvailabilityNotification,
+    ModalityPerformedProcedureStep,
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 from arcuate.imaging.commitment import Committer
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
 from arcuate.imaging.headers import ENCAPSULATED, EXPLICIT, IMPLICIT
+from arcuate.imaging.procedure_steps import Listener
 from arcuate.imaging.receiving import IMPLEMENTATION, Receiver, file_head
 from arcuate.imaging.settings import ImagingSettings
 from arcuate.imaging.spool import Spool
@@ -28,9 +34,14 @@ class StoreScp:
     """Receives objects and answers success only when they are on the disk and in the database."""
 
     def __init__(
-        self, receiver: Receiver, spool: Spool, settings: ImagingSettings, committer: Committer | None = None
+        self,
+        receiver: Receiver,
+        spool: Spool,
+        settings: ImagingSettings,
+        listener: Listener | None = None,
+        committer: Committer | None = None,
     ) -> None:
-        self._committer = committer
+        self._listener, self._committer = listener, committer
         self._receiver, self._spool, self._settings = receiver, spool, settings
         self._log = get_logger("imaging")
         self._ae: Any = None
@@ -64,6 +75,10 @@ class StoreScp:
             (evt.EVT_DATA_RECV, self._count),
             (evt.EVT_CONN_CLOSE, self._forget),
         ]
+        if self._listener is not None:
+            ae.add_supported_context(ModalityPerformedProcedureStep)
+            ae.add_supported_context(InstanceAvailabilityNotification)
+            handlers += [(evt.EVT_N_CREATE, self._listener.create), (evt.EVT_N_SET, self._listener.change)]
         if self._committer is not None:
             ae.add_supported_context(StorageCommitmentPushModel)
             handlers.append((evt.EVT_N_ACTION, self._committer.answer))

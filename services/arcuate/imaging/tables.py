@@ -19,7 +19,7 @@ class StudyRow(Base, table=True):
 
     `state` is `receiving` until no image has come for a while, then `settled`. `generation` counts how often a late image has
     opened it again. `said` is what the images state of the person and the examination (JSON). `conflict` is why a person must
-    look at it before anybody uses it.
+    look at it before anybody uses it. `whole_by` is who said that nothing else follows, `missing` what is known to lack, in words.
     """
 
     __tablename__ = "study"
@@ -34,6 +34,24 @@ class StudyRow(Base, table=True):
     first_received: datetime = Field(sa_type=UtcDateTime)
     last_received: datetime = Field(sa_type=UtcDateTime, index=True)
     expired: bool = False
+    whole_by: str = ""
+    missing: str = ""
+
+
+class StatementRow(Base, table=True):
+    """What somebody said of the images of a study (`completion.Statement`), before or after they came.
+
+    `uid` is that of the procedure step, the notification or the transaction; `named` is JSON.
+    """
+
+    __tablename__ = "statement"
+    uid: str = Field(primary_key=True)
+    study_uid: str = Field(primary_key=True, index=True)
+    source: str
+    ended: bool | None = None
+    named: str
+    count: int = 0
+    at: datetime = Field(sa_type=UtcDateTime, index=True)
 
 
 class InstanceRow(Base, table=True):
