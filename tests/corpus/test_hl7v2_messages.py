@@ -2,7 +2,7 @@
 
 import subprocess
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,23 @@ def content(path: Path) -> bytes:
     return raw[1:].split(b"\x1c")[0] if raw.startswith(b"\x0b") else raw
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """How many messages of each type became what, and why the others did not."""
-    found: dict[str, Counter[str]] = defaultdict(Counter)
-    for message in (one for row in rows for one in row["messages"]):
-        became = message["made"] or message["cause"] or message["note"]
-        found[message["kind"] or "(none)"][f"{message['state']}{f': {became}' if became else ''}"] += 1
-    lines = [f"{'type':10}  {'number':>6}  became"]
-    for kind in sorted(found):
-        lines += [f"{kind:10}  {number:>6}  {what}" for what, number in found[kind].most_common()]
+def table(what: str, told: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """Markdown: how many messages of each name (type or source) were applied, set aside and parked, and why the parked ones were."""
+    states: dict[str, Counter[str]] = defaultdict(Counter)
+    causes: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, message in told:
+        states[name][message["state"]] += 1
+        if message["state"] == "parked":
+            causes[name][message["cause"] or message["note"] or "no reason"] += 1
+    columns = sorted({state for counts in states.values() for state in counts})
+    lines = [
+        f"| {what} | messages | {' | '.join(columns)} | parked because |",
+        "|---|" + "---:|" * (len(columns) + 1) + "---|",
+    ]
+    for name in sorted(states):
+        counts = " | ".join(str(states[name][state] or "") for state in columns)
+        why = ", ".join(f"{cause} {number}" for cause, number in causes[name].most_common())
+        lines.append(f"| {name} | {states[name].total()} | {counts} | {why} |")
     return "\n".join(lines)
 
 
@@ -83,7 +91,10 @@ def test_every_file_is_read_without_losing_a_byte(files: list[Path]) -> None:
 async def test_every_file_is_answered_kept_and_mapped_to_valid_fhir(
     played: Played, shared: Path, tmp_path: Path
 ) -> None:
-    print("\n" + table(played.rows))
+    by_type = ((message["kind"] or "(none)", message) for row in played.rows for message in row["messages"])
+    print("\n" + table("type", by_type))
+    both = zip(played.files, played.rows, strict=True)
+    print("\n" + table("source", ((path.parent.name, message) for path, row in both for message in row["messages"])))
     print(played.codes)
     await _answers(played)
     _export(played, tmp_path / "export")
