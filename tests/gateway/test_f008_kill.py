@@ -54,20 +54,47 @@ class Hospital:
                     self.next_number[sender] += 1
 
 
+@dataclass
+class Programs:
+    """Makes programs one after the other, each a process of its own (see `program.py`)."""
+
+    maker: asyncio.subprocess.Process
+
+    async def _says(self) -> str:
+        """Return its next word; the programs' logs are passed over."""
+        assert self.maker.stdout is not None
+        async with asyncio.timeout(120):
+            while line := (await self.maker.stdout.readline()).decode().strip():
+                if line == "ended" or line.isdigit():
+                    return line
+        raise AssertionError("the maker of programs has ended")
+
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[tuple[int, int]]:
+        """Run one; yields its process number and its port."""
+        assert self.maker.stdin is not None
+        self.maker.stdin.write(b"\n")
+        number = int(await self._says())
+        try:
+            yield number, int(await self._says())
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(number, signal.SIGKILL)
+            assert await self._says() == "ended"
+
+
 @contextlib.asynccontextmanager
-async def program(data: Path, url: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+async def programs(data: Path, url: str) -> AsyncIterator[Programs]:
     here = Path(__file__).parent / "program.py"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(here), str(data), url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
+    maker = await asyncio.create_subprocess_exec(
+        sys.executable, str(here), str(data), url, "again", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 120)
-        yield process, int(line)
+        yield Programs(maker)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        maker.kill()
+        await maker.wait()
 
 
 def _door_of(program: int) -> int:
@@ -95,6 +122,7 @@ async def _work(hospital: Hospital, port: int, chance: random.Random, kill: Call
         if len(hospital.acknowledged) >= before + SENDERS:
             break
         await asyncio.gather(*senders)  # the door is being opened again
+        await asyncio.sleep(0.02)
     await asyncio.sleep(chance.uniform(0.0, 0.06))  # thousands are acknowledged a second, and all are mapped in the end
     kill()
     await asyncio.gather(*senders)
@@ -108,19 +136,25 @@ async def test_f008_nothing_acknowledged_is_lost_doubled_or_reordered(
     url = str(request.getfixturevalue("postgres_url")) if kind == "postgresql" else ""
     hospital, chance = Hospital(), random.Random(2026)
     kills = 0
-    while kills < ROUNDS:
-        async with program(tmp_path / "data", url) as (process, port):
-            victim = "door"  # the program opens a door that died again, on the same port
-            while victim == "door" and kills < ROUNDS:
-                victim = chance.choice(("door", "program", "everything"))
-                await _work(hospital, port, chance, partial(_kill, victim, process.pid))
-                kills += 1
+    async with programs(tmp_path / "data", url) as made:
+        while kills < ROUNDS:
+            async with made.one() as (process, port):
+                victim = "door"  # the program opens a door that died again, on the same port
+                while victim == "door" and kills < ROUNDS:
+                    victim = chance.choice(("door", "program", "everything"))
+                    await _work(hospital, port, chance, partial(_kill, victim, process))
+                    kills += 1
+                    if kills % 20 == 0:
+                        print(f"{kind}: {kills} kills, {len(hospital.acknowledged)} acknowledged", flush=True)
 
     async with open_site(tmp_path / "data", GatewaySettings(port=0), url, start=datetime.now(UTC)) as site:
         for sender in range(SENDERS):  # what the kill has cut off is sent again
             control_id = f"S{sender}N{hospital.next_number[sender]}"
             assert await site.send(hospital.sent[control_id]) == ["AA"]
         await _everything_once_and_in_order(site, hospital)
+    print(
+        f"{kind}: after {kills} kills {len(hospital.acknowledged)} acknowledged, 0 lost, 0 doubled, 0 reordered, all applied"
+    )
 
 
 async def _everything_once_and_in_order(site: Site, hospital: Hospital) -> None:
@@ -130,7 +164,8 @@ async def _everything_once_and_in_order(site: Site, hospital: Hospital) -> None:
     ids = [str(row["control_id"]) for row in rows]
     assert sorted(ids) == sorted(hospital.sent)
     assert set(hospital.acknowledged) <= set(ids)
-    assert {message["state"] for row in rows for message in row["messages"]} == {"applied"}  # type: ignore[attr-defined]
+    states = {message["state"] for row in rows for message in row["messages"]}  # type: ignore[attr-defined]
+    assert states == {"applied"}, [(one["cause"], one["reason"]) for one in await site.errors()]
     for sender in range(SENDERS):
         mine = [int(one.split("N")[1]) for one in ids if one.startswith(f"S{sender}N")]
         assert mine == sorted(mine)

@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import registry
 from sqlmodel import Field, Session, SQLModel, select
 
-from arcuate.kernel.clock import ManualClock
+from arcuate.kernel.clock import ManualClock, SystemClock
 from arcuate.kernel.db import Database, UtcDateTime
-from arcuate.kernel.errors import Conflict
-from arcuate.kernel.work import Job, Later, LeaseLost, Park, Worker, WorkTable
+from arcuate.kernel.errors import Conflict, StorageFault
+from arcuate.kernel.work import Job, Later, LeaseLost, Park, Terms, Worker, WorkTable
 
 
 class Base(SQLModel, registry=registry()):
@@ -86,9 +86,9 @@ async def test_times_come_back_as_the_same_instant_in_utc(database: Database, cl
 
 async def test_f045_a_worker_that_lost_its_lease_changes_nothing(database: Database, clock: ManualClock) -> None:
     await database.write(lambda s: WORK.enqueue(s, "write", now=clock.now()))
-    [stuck] = await database.write(lambda s: WORK.claim(s, ["write"], clock.now(), 30, 1))
+    [stuck] = await database.write(lambda s: WORK.claim(s, Terms(["write"], clock.now())))
     clock.advance(31)
-    [successor] = await database.write(lambda s: WORK.claim(s, ["write"], clock.now(), 30, 1))
+    [successor] = await database.write(lambda s: WORK.claim(s, Terms(["write"], clock.now())))
 
     def late(session: Session) -> None:
         note("from the stuck worker", clock)(session)
@@ -213,3 +213,104 @@ async def test_the_same_dedupe_mark_makes_one_job(database: Database, clock: Man
     numbers = await asyncio.gather(*(database.write(enqueue) for _ in range(8)))
 
     assert len([n for n in numbers if n is not None]) == 1
+
+
+async def test_f015_a_job_that_ends_the_program_again_and_again_is_parked_and_those_beside_it_are_done(
+    database: Database, clock: ManualClock
+) -> None:
+    """A program that dies while it has eight jobs in hand cannot say which of them it was: nothing is written of any."""
+    done: set[str] = set()
+
+    async def enqueue(name: str) -> None:
+        await database.write(lambda s: WORK.enqueue(s, "map", now=clock.now(), keys=(name,), payload={"name": name}))
+
+    for name in ("a", "poison", "b", "c"):
+        await enqueue(name)
+    beside: list[list[str]] = []
+    for _ in range(
+        12
+    ):  # the program is started again and again; each time it takes jobs, does them one by one, and dies at the poison
+        while jobs := await database.write(lambda s: WORK.claim(s, Terms(["map"], clock.now(), limit=8))):
+            names = [job.payload["name"] for job in jobs]
+            if "poison" in names:
+                beside.append(names)
+                break
+            for job in jobs:
+                await database.write(lambda s, job=job: WORK.finish(s, job, "done"))
+                done.add(job.payload["name"])
+        clock.advance(31)
+        await enqueue("later")
+
+    assert beside[0] == ["a", "poison", "b", "c"] and beside[-1] == ["poison"] and len(beside) == 3
+    assert done == {"a", "b", "c", "later"}
+    [parked] = await database.read(WORK.parked)
+    assert (parked.payload, parked.reason) == (
+        {"name": "poison"}, "The program ended or was stuck 3 times while it worked on this",
+    )  # fmt: skip
+    await enqueue("poison")  # whoever stands in its line goes on
+    assert await database.write(lambda s: WORK.claim(s, Terms(["map"], clock.now(), limit=8)))
+
+
+async def test_f015_a_worker_begins_nothing_beside_a_job_that_others_died_with(
+    database: Database, clock: ManualClock
+) -> None:
+    for n in range(3):
+        await database.write(lambda s, n=n: WORK.enqueue(s, "map", now=clock.now(), payload={"n": n}))
+    for _ in range(2):
+        assert await database.write(lambda s: WORK.claim(s, Terms(["map"], clock.now(), limit=1)))
+        clock.advance(31)
+    in_hand: list[int] = []
+    together: list[int] = []
+
+    async def handler(job: Job) -> None:
+        in_hand.append(job.payload["n"])
+        together.append(len(in_hand))
+        for _ in range(30):
+            await asyncio.sleep(0.001)
+        in_hand.remove(job.payload["n"])
+
+    async with Worker(database, WORK, clock, {"map": handler}, poll_s=0.01).run(), asyncio.timeout(20):
+        while (await database.read(WORK.counts)).get("done") != 3:
+            await asyncio.sleep(0.01)
+    assert together[0] == 1 and max(together) == 2
+
+
+async def test_a_database_that_failed_uses_up_no_try(database: Database, clock: ManualClock) -> None:
+    async def handler(job: Job) -> None:
+        raise StorageFault("The database did not keep the change")
+
+    await database.write(lambda s: WORK.enqueue(s, "map", now=clock.now()))
+    worker = Worker(database, WORK, clock, {"map": handler}, tries=1)
+    for _ in range(4):
+        assert await worker.drain() == 1
+        clock.advance(10)
+    assert await database.read(WORK.counts) == {"ready": 1}
+
+
+class Ahead(SystemClock):
+    """The clock of a host that is three minutes ahead of the others."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(minutes=3)
+
+
+async def test_f046_a_host_whose_clock_is_ahead_takes_no_job_that_another_has_in_hand(postgres_url: str) -> None:
+    database = Database(postgres_url, schema="room")
+    Base.metadata.create_all(database._engine)
+    begun, never = asyncio.Event(), asyncio.Event()
+    taken: list[int] = []
+
+    async def slow(job: Job) -> None:
+        begun.set()
+        await never.wait()
+
+    async def quick(job: Job) -> None:
+        taken.append(job.id)
+
+    await database.write(lambda s: WORK.enqueue(s, "map", now=SystemClock().now()))
+    async with Worker(database, WORK, SystemClock(), {"map": slow}).run():
+        await begun.wait()
+        assert await Worker(database, WORK, Ahead(), {"map": quick}).drain() == 0
+        assert await database.write(lambda s: WORK.claim(s, Terms(["map"], Ahead().now()))), "by its own clock it would"
+    assert taken == []
+    database.close()

@@ -13,7 +13,7 @@ from arcuate.gateway.domain import Answer
 from arcuate.gateway.intake import Intake
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.gateway.spool import Spool
-from arcuate.kernel.background import background
+from arcuate.kernel.background import Loops
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.errors import StorageFault
 from arcuate.kernel.hl7v2 import header as headers
@@ -38,7 +38,7 @@ class Listener:
     async def open(self, door: socket.socket) -> AsyncIterator[None]:
         """Take connections from a listening socket until the context is left; what has arrived whole by then is stored and answered."""
         server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=door)
-        async with background(self._sweep()):
+        async with Loops("gateway").run("clock of the connections", self._sweep):
             try:
                 yield
             finally:

@@ -21,7 +21,7 @@ from arcuate.gateway.profile import Profile, Profiles
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.gateway.store import Sorted, Unread
 from arcuate.gateway.verdict import Looked, NewMessage
-from arcuate.kernel.background import background
+from arcuate.kernel.background import Loops
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.db import Database
 from arcuate.kernel.errors import ArcuateError
@@ -43,11 +43,11 @@ class Sorter:
 
     def __init__(
         self, database: Database, profiles: Profiles, settings: GatewaySettings, clock: Clock, zone: ZoneInfo,
-        on_sorted: Callable[[], None],
+        on_sorted: Callable[[], None], loops: Loops | None = None,
     ) -> None:  # fmt: skip
         self._database, self._profiles, self._settings = database, profiles, settings
         self._clock, self._zone, self._on_sorted = clock, zone, on_sorted
-        self._mover = Mover(database)
+        self._mover, self._loops = Mover(database), loops or Loops("gateway")
         self._wake = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._log = get_logger("gateway")
@@ -58,7 +58,7 @@ class Sorter:
 
     def run(self) -> AbstractAsyncContextManager[None]:
         """Sort in the background until the context is left; what is not sorted by then is sorted at the next start."""
-        return background(self._forever())
+        return self._loops.run("sorter", self._forever)
 
     async def _forever(self) -> None:
         try:

@@ -1,18 +1,66 @@
-"""Work beside a room's web app, for as long as the room runs."""
+"""Work beside a room's web app, for as long as the room runs, and whether it still goes on.
+
+An inner loop has an edge of its own where it takes what may fail. If one ends all the same, nobody would notice: the doors stay open and
+nothing behind them moves. So it is begun again, the room says that it is not alive until it has run for a while, and the log says where.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from arcuate.kernel.log import get_logger, origin
+
+_AGAIN_S = (0.1, 1.0, 5.0)
+_SETTLED_S = 10.0
 
 
-@contextlib.asynccontextmanager
-async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run a coroutine until the context is left; it is cancelled then, and waited for."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+class Loops:
+    """The inner loops of a room.
+
+    Args:
+        room: The room's name, for the log.
+    """
+
+    def __init__(self, room: str) -> None:
+        self._log = get_logger(room)
+        self._ended: dict[str, float | None] = {}  # by name: since when it runs again, or None while it does not
+
+    @contextlib.asynccontextmanager
+    async def run(self, name: str, work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Run a loop until the context is left; it is cancelled then, and waited for."""
+        task = asyncio.create_task(self._again_and_again(name, work))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def fault(self) -> str | None:
+        """Return which loop has ended and not come to stay yet, or None."""
+        now = asyncio.get_running_loop().time()
+        for name, since in list(self._ended.items()):
+            if since is None or now - since < _SETTLED_S:
+                return f"The inner loop {name} ended and is begun again"
+            del self._ended[name]
+        return None
+
+    async def _again_and_again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.current_task()
+        for attempt in itertools.count():
+            try:
+                await work()
+                return  # it has done what there was to do
+            except asyncio.CancelledError as error:
+                if task is not None and task.cancelling():
+                    raise
+                self._note(name, error)
+            except Exception as error:  # noqa: BLE001 - the edge of a background task: whatever ends it, it goes on
+                self._note(name, error)
+            await asyncio.sleep(_AGAIN_S[min(attempt, len(_AGAIN_S) - 1)])
+            self._ended[name] = asyncio.get_running_loop().time()
+
+    def _note(self, name: str, error: BaseException) -> None:
+        self._ended[name] = None
+        self._log.error("an inner loop ended", loop=name, error=type(error).__name__, where=origin(error))

@@ -47,3 +47,11 @@ def configure_logging(level: str = "INFO", form: str = "json") -> None:
 def get_logger(room: str) -> Logger:
     """Return the logger of a room."""
     return cast(Logger, structlog.get_logger(room=room))
+
+
+def origin(error: BaseException) -> str:
+    """Return file and line where an error was raised; never its text, which could hold patient data."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename.rsplit('/', 2)[-1]}:{trace.tb_lineno}" if trace is not None else ""

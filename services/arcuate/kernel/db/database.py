@@ -20,7 +20,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlmodel import Session
 
-from arcuate.kernel.db.migrate import upgrade
 from arcuate.kernel.errors import StorageFault
 
 T = TypeVar("T")
@@ -58,6 +57,10 @@ class Database:
 
     def migrate(self, package: ModuleType | str) -> None:
         """Bring the schema to the newest revision of the room's Alembic history (`PACKAGE/migrations/versions`)."""
+        from arcuate.kernel.db.migrate import (
+            upgrade,  # a process that migrates nothing (the HL7 door) starts without Alembic
+        )
+
         upgrade(self._engine, package, self.schema)
 
     async def read(self, fn: Callable[[Session], T]) -> T:

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from arcuate.kernel.auth import Principal, Role
-from arcuate.kernel.background import background
+from arcuate.kernel.background import Loops
 from arcuate.kernel.errors import ArcuateError, Json, issue, outcome_of
 from arcuate.kernel.fhir import types
 from arcuate.kernel.log import get_logger
@@ -80,7 +80,7 @@ class Bookings:
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Look for what has ended, until the context is left."""
-        async with background(self._look()):
+        async with Loops("record").run("ends of holds", self._look):
             yield
 
     async def _look(self) -> None:
