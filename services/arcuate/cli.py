@@ -247,7 +247,7 @@ def lesions(
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(help="Which model: attendance, waiting, brain-t1, head-ct, wm-lesions.")],
+    name: Annotated[str, typer.Argument(help="attendance, waiting, brain-t1, brain-any, head-ct or wm-lesions.")],
     source: Annotated[
         Path | None,
         typer.Option("--from", help="Folder of label maps, or of a history (FHIR NDJSON)."),
