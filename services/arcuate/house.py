@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from arcuate.kernel.auth import Authenticator, tokens
 from arcuate.kernel.auth.client import RoomAuth
+from arcuate.kernel.background import Loops
 from arcuate.kernel.clock import Clock, SystemClock
 from arcuate.kernel.db import Database
 from arcuate.kernel.errors import Conflict, NotFound, Unavailable
@@ -100,6 +101,10 @@ class House:
         """Return the reasons of rooms that are not ready."""
         return [f"{room.name}: {reason}" for room in self.rooms.values() if (reason := room.ready())]
 
+    def stopped(self) -> list[str]:
+        """Return which inner loops of the rooms have ended and are only just begun again."""
+        return [f"{name}: {fault}" for name, context in self.contexts.items() if (fault := context.loops.fault())]
+
 
 def room_name_at(path: str) -> str:
     """Return the name of the room that serves a path."""
@@ -122,7 +127,9 @@ class PathRouter:
 
     def _app_for(self, path: str) -> ASGIApp:
         if path == "/health":
-            return JSONResponse({"status": "alive", "rooms": list(self._house.rooms)})
+            stopped = self._house.stopped()
+            seen = {"status": "not alive" if stopped else "alive", "rooms": list(self._house.rooms)}
+            return JSONResponse({**seen, "reasons": stopped} if stopped else seen, 503 if stopped else 200)
         if path == "/ready":
             waiting = self._house.waiting()
             return JSONResponse(
@@ -239,6 +246,7 @@ def _context(
         authenticator,
         http,
         database_of(name, settings),
+        Loops(name),
     )
 
 

@@ -1,6 +1,5 @@
 """The web door of the dashboard: pages for people, their parts, and the event stream."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -30,6 +29,7 @@ from arcuate.dashboard.render import FOLDER, Renderer
 from arcuate.dashboard.rooms import Silences
 from arcuate.dashboard.sessions import Sessions
 from arcuate.dashboard.settings import DashboardSettings
+from arcuate.kernel.background import Loops
 from arcuate.kernel.errors import NotFound
 from arcuate.kernel.fhir.client import FhirClient
 from arcuate.kernel.room import Room, RoomContext
@@ -59,19 +59,16 @@ async def open_room(context: RoomContext, settings: DashboardSettings | None = N
     _add_stream(app, desk, guard)
     _add_files(app)
     problems.add_pages(app, desk)
-    return Room("dashboard", ("/",), app, lambda: _run(desk))
+    return Room("dashboard", ("/",), app, lambda: _run(desk, context.loops))
 
 
 @contextlib.asynccontextmanager
-async def _run(desk: Desk) -> AsyncIterator[None]:
-    following = asyncio.create_task(desk.news.follow())
-    try:
-        yield
-    finally:
-        desk.news.closed.set()
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
+async def _run(desk: Desk, loops: Loops) -> AsyncIterator[None]:
+    async with loops.run("feed", desk.news.follow):
+        try:
+            yield
+        finally:
+            desk.news.closed.set()
 
 
 def _add_stream(app: FastAPI, desk: Desk, guard: SignedInOnly) -> None:

@@ -1,9 +1,8 @@
 """Builds the gateway: the MLLP door, its workers, and the web routes for integrators."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,21 +60,17 @@ class Parts:
     feed: FeedReader
     ehr: Ehr | None = None
     asking: Worker | None = None
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Open the door and the workers; at exit the door closes first, so that what it took is still mapped or stays in line."""
         asking = self.asking.run() if self.asking is not None else contextlib.nullcontext()
-        async with self.mapper.run(), self.sending.run(), self.sorter.run(), asking:
-            self.tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tidy())]
-            try:
-                async with self.door.open():
-                    yield
-            finally:
-                for task in self.tasks:
-                    task.cancel()
-                await asyncio.gather(*self.tasks, return_exceptions=True)
+        loops = self.context.loops
+        async with (
+            self.mapper.run(), self.sending.run(), self.sorter.run(), asking, loops.run("feed", self._follow),
+            loops.run("tidying", self._tidy), self.door.open(),
+        ):  # fmt: skip
+            yield
         await self.sender.close()
 
     def ready(self) -> str | None:
@@ -148,7 +143,7 @@ def build(context: RoomContext, settings: GatewaySettings) -> Parts:
     delivery = Delivery(database, fhir)
     sending = Worker(
         database, work, clock, {queue.SEND: sender.send}, lease_s=settings.send_timeout_s * 2 + 10,
-        parallel=max(1, len(settings.receivers)), name="gateway",
+        parallel=max(1, len(settings.receivers)), name="gateway", loops=context.loops,
     )  # fmt: skip
 
     async def composed(job: Job) -> Apply | None:
@@ -159,8 +154,8 @@ def build(context: RoomContext, settings: GatewaySettings) -> Parts:
     handlers = {
         store.MAP: gateway.map_message, store.MATCH: gateway.match, queue.COMPOSE: composed, queue.REPORT: delivery.tell,
     }  # fmt: skip
-    mapper = Worker(database, work, clock, handlers, parallel=settings.parallel, name="gateway")
-    sorter = Sorter(database, profiles, settings, clock, zone, mapper.wake)
+    mapper = Worker(database, work, clock, handlers, parallel=settings.parallel, name="gateway", loops=context.loops)
+    sorter = Sorter(database, profiles, settings, clock, zone, mapper.wake, context.loops)
     entrance = door.make(door.Place(database.url, database.schema, spool_dir), settings, clock, sorter.wake)
     types = tuple(dict.fromkeys((*compose.types(settings.receivers), *(ehr.TYPES if settings.ehr_url else ()))))
     feed = FeedReader(
@@ -172,7 +167,16 @@ def build(context: RoomContext, settings: GatewaySettings) -> Parts:
         line = ehr_client.connect(settings, ehr_client.load_or_make_key(_ehr_key(context)), clock)
         parts.ehr = Ehr(fhir, line, profiles, settings, clock)
         # A worker of its own: an EHR that takes its time holds up no message.
-        parts.asking = Worker(database, work, clock, {ehr.ASK: parts.ehr.ask}, lease_s=600, parallel=2, name="gateway")
+        parts.asking = Worker(
+            database,
+            work,
+            clock,
+            {ehr.ASK: parts.ehr.ask},
+            lease_s=600,
+            parallel=2,
+            name="gateway",
+            loops=context.loops,
+        )
     return parts
 
 

@@ -23,7 +23,7 @@ from sqlmodel import Session
 
 from arcuate.gateway.keeper import Kept, NewFrame, not_kept
 from arcuate.kernel.db import Database
-from arcuate.kernel.db.driver import Driver, SqliteDriver, driver_of, insert, marks, sqlite_instant
+from arcuate.kernel.db.driver import Driver, SqliteDriver, driver_of, insert, is_disc_error, marks, sqlite_instant
 from arcuate.kernel.errors import ArcuateError
 
 _LOCKED_S = 15.0  # for a backup, or a door that ends while the next begins
@@ -91,12 +91,16 @@ class SqliteKeeper:
         self._own.execute(_TABLE)
         self._recent = _Recent()
         self._since_tidy = 0
+        self.distrusted = False
 
     def keep(self, frames: Sequence[NewFrame], window: datetime) -> list[Kept | ArcuateError]:
         """Commit frames in one transaction; if one of them cannot be kept, each in its own."""
+        if self.distrusted:
+            return [not_kept(None)] * len(frames)
         try:
             kept: list[Kept | ArcuateError] = list(self._together(frames, sqlite_instant(window)))
         except sqlite3.OperationalError as error:
+            self.distrusted = is_disc_error(error)
             return [not_kept(error)] * len(frames)
         except Exception as error:  # noqa: BLE001 - one frame's fault must not cost the others their acknowledgements
             if len(frames) == 1:

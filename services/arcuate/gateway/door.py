@@ -38,7 +38,9 @@ _BACKLOG = 256
 _TELL_S = 0.25
 _WAKE_S = 0.005  # at most so often, so that a burst costs the program no wake-up a message
 _AGAIN_S = (0.1, 0.5, 2.0, 5.0)
+_LIVED_S = 60.0  # after so long the next one is opened at once
 _START_S = 120.0
+_DISC_FAILED = os.EX_IOERR  # the door's exit code; whoever reads the log sees why it was opened again
 _STOP_S = 20.0
 _REOPENED = "The HL7 door ended and is being opened again"
 
@@ -89,11 +91,19 @@ def make(place: Place, settings: GatewaySettings, clock: Clock, on_stored: Calla
 
 
 class LocalDoor:
-    """The door in this process, on this loop and clock."""
+    """The door in this process, on this loop and clock.
 
-    def __init__(self, place: Place, settings: GatewaySettings, clock: Clock, on_stored: Callable[[], None]) -> None:
-        self.keeper = _keeper(place)
-        self.intake = Intake(self.keeper, profile.load(settings.profiles_dir), settings, clock, on_stored)
+    Args:
+        on_distrust: Called when the disc has failed; without it the door goes on with new handles.
+    """
+
+    def __init__(
+        self, place: Place, settings: GatewaySettings, clock: Clock, on_stored: Callable[[], None],
+        on_distrust: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.keeper, self._place = _keeper(place), place
+        profiles = profile.load(settings.profiles_dir)
+        self.intake = Intake(self.keeper, profiles, settings, clock, on_stored, on_distrust or self._open_again)
         self.listener = Listener(self.intake, settings, clock, place.spool_dir)
         self.port = 0
         self._settings = settings
@@ -115,6 +125,10 @@ class LocalDoor:
             self.port = socket_.getsockname()[1]
             async with self.serve(socket_):
                 yield
+
+    def _open_again(self) -> None:
+        self.keeper.close()
+        self.keeper = self.intake.keeper = _keeper(self._place)
 
     @contextlib.asynccontextmanager
     async def serve(self, listening: socket.socket) -> AsyncIterator[None]:
@@ -158,7 +172,9 @@ class ProcessDoor:
             raise Unavailable(f"The HL7 door did not open within {_START_S:.0f} s", todo="The log says why.") from None
 
     async def _watch(self, listening: socket.socket, stop: asyncio.Event) -> None:
-        for attempt in range(sys.maxsize):
+        attempt, loop = 0, asyncio.get_running_loop()
+        while True:
+            began = loop.time()
             child = await self._start(listening)
             lines = asyncio.create_task(self._listen(child))
             stopping = asyncio.create_task(stop.wait())
@@ -170,9 +186,11 @@ class ProcessDoor:
             await child.wait()
             self.seen = Seen(counts=self.seen.counts, fault=_REOPENED)
             self._log.error("the HL7 door ended", code=child.returncode)
+            attempt = 0 if loop.time() - began > _LIVED_S else attempt
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_AGAIN_S[min(attempt, len(_AGAIN_S) - 1)]):
                     await stop.wait()
+            attempt += 1
             if stop.is_set():
                 return
 
@@ -265,7 +283,14 @@ async def _child(listening: socket.socket) -> None:
     config: dict[str, Any] = json.loads(await commands.readline())
     place = Place(config["url"], config["schema"], Path(config["spool_dir"]))
     teller = _Teller()
-    door = LocalDoor(place, GatewaySettings(**config["settings"]), SystemClock(), teller.stored)
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        loop.call_later(
+            0.1, os._exit, _DISC_FAILED
+        )  # the refusals are on their way; the next door looks at the file anew
+
+    door = LocalDoor(place, GatewaySettings(**config["settings"]), SystemClock(), teller.stored, end)
     gc.collect()
     gc.freeze()  # what stands now stands until the end: it is not looked at again and again between two messages
     async with door.serve(listening):

@@ -35,14 +35,16 @@ class Intake:
 
     Args:
         on_stored: Called after a commit: there is work.
+        on_distrust: Called after the answers when the keeper is not to be trusted any more.
     """
 
     def __init__(
-        self, keeper: Keeper, profiles: Profiles, settings: GatewaySettings, clock: Clock, on_stored: Callable[[], None]
-    ) -> None:
+        self, keeper: Keeper, profiles: Profiles, settings: GatewaySettings, clock: Clock, on_stored: Callable[[], None],
+        on_distrust: Callable[[], None],
+    ) -> None:  # fmt: skip
         self.keeper = keeper
         self._routes, self._settings = Routes(profiles), settings
-        self._clock, self._on_stored = clock, on_stored
+        self._clock, self._on_stored, self._on_distrust = clock, on_stored, on_distrust
         self._log = get_logger("gateway")
         self.storage_fault: str | None = None
         self._pending: list[_Pending] = []
@@ -128,6 +130,8 @@ class Intake:
             window = group[0][0].received - timedelta(days=self._settings.resend_days)
             kept = self.keeper.keep([frame for frame, _, _, _ in group], window)
             self._reply(group, kept)
+        if self.keeper.distrusted:
+            self._on_distrust()
 
     def _reply(self, group: Sequence[_Pending], kept: Sequence[Kept | ArcuateError]) -> None:
         stored = False

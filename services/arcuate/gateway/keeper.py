@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 import psycopg
 
 from arcuate.kernel.errors import ArcuateError, StorageFault
 
-_USED = "SELECT 1 FROM frame WHERE sender = ? AND control_id = ? LIMIT 1"
 _SAME_ID = "SELECT 1 FROM frame WHERE sender = ? AND control_id = ? AND received >= ? LIMIT 1"
 _SAME = "SELECT number, received, answer_code, answer FROM frame WHERE resend_key = ?"
 _LAST = "SELECT number, received, answer_code, answer, content_hash FROM frame WHERE sender = ? ORDER BY number DESC LIMIT 1"
@@ -26,6 +26,12 @@ _COLUMNS = (
     "answer_code", "answer", "warning", "resends", "unread",
 )  # fmt: skip
 _ADD = f"INSERT INTO frame ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - names above
+_LOOK = (
+    b"SELECT same.number, same.received, same.answer_code, same.answer, EXISTS (SELECT 1 FROM frame used WHERE used.sender = asked.sender "
+    b"AND used.control_id = asked.control_id AND used.received >= %s) "
+    b"FROM unnest(%s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS asked(key, sender, control_id, place) "
+    b"LEFT JOIN frame same ON same.resend_key = asked.key ORDER BY asked.place"
+)
 _NOTE = "INSERT INTO transport (at, peer, kind, size, raw) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -57,7 +63,14 @@ class Kept:
 
 
 class Keeper(Protocol):
-    """The journal as the door sees it."""
+    """The journal as the door sees it.
+
+    Attributes:
+        distrusted: The disc failed. What a failed flush has left behind is not known, and flushing again through the same handle proves
+            nothing: this keeper keeps nothing any more.
+    """
+
+    distrusted: bool
 
     def keep(self, frames: Sequence[NewFrame], window: datetime) -> list[Kept | ArcuateError]:
         """Commit frames; a repeated one (received since `window`) gets its first answer and leaves no second trace.
@@ -82,6 +95,8 @@ class Keeper(Protocol):
 class PostgresKeeper:
     """Keeps frames in the room's PostgreSQL schema; a lost connection is opened again by the next frame."""
 
+    distrusted = False  # its server looks after its own disc, and ends when a flush fails
+
     def __init__(self, url: str, schema: str | None) -> None:
         self._url, self._schema = url, schema
         self._connection: psycopg.Connection[Any] | None = None
@@ -101,20 +116,17 @@ class PostgresKeeper:
                 if len(frames) > 1:
                     return [kept for frame in frames for kept in self.keep([frame], window)]
                 # Another door has kept the same frame at this moment: the second look finds it.
-        return [not_kept(None)] * len(frames)
+        return [not_kept(psycopg.errors.UniqueViolation())] * len(frames)
 
     def _together(self, frames: Sequence[NewFrame], window: datetime) -> list[Kept]:
         connection = self._open()
         try:
-            try:
-                connection.execute("SELECT 1")  # begins the transaction
-            except psycopg.OperationalError as error:
-                raise _NothingSent from error
-
-            def execute(statement: str, values: Sequence[Any] = ()) -> Any:
-                return connection.execute(statement.replace("?", "%s").encode(), values)
-
-            kept = [_add(execute, frame, frame.received, window) for frame in frames]
+            named = {(frame.sender, frame.control_id) for frame in frames if frame.control_id}
+            if len(named) == len(frames):
+                kept = _add_all(connection, frames, window)
+            else:  # some without MSH-10, or with the same one: each is compared with those before it
+                _begin(connection)
+                kept = [_add(connection, frame, window) for frame in frames]
             connection.commit()
         except BaseException:
             self._let_go(connection)
@@ -159,32 +171,79 @@ class _NothingSent(Exception):
     """The connection was lost before a transaction began on it."""
 
 
-def _add(execute: Any, frame: NewFrame, received: datetime, window: datetime) -> Kept:
+def _begin(connection: "psycopg.Connection[Any]") -> None:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError as error:
+        raise _NothingSent from error
+
+
+def _add_all(connection: "psycopg.Connection[Any]", frames: Sequence[NewFrame], window: datetime) -> list[Kept]:
+    """Journal frames of which no two have the same sender and MSH-10: one question for all, then all rows at once."""
+    keys = [_key(frame) for frame in frames]
+    senders, ids = [frame.sender for frame in frames], [frame.control_id for frame in frames]
+    try:
+        found = connection.execute(_LOOK, (window, keys, senders, ids)).fetchall()
+    except psycopg.OperationalError as error:
+        raise _NothingSent from error  # the first statement: nothing was written yet
+    kept, rows = [], []
+    for frame, key, (number, received, code, answer, reused) in zip(frames, keys, found, strict=True):
+        if number is not None and received >= window:
+            connection.execute(_statement(_AGAIN), (frame.received, number))
+            kept.append(Kept(code, bytes(answer), repeated=True))
+            continue
+        if number is not None:
+            connection.execute(_statement(_RELEASE), (number,))
+        rows.append(_row(frame, key, "control id reused" if reused else ""))
+        kept.append(Kept(frame.answer_code, frame.answer, repeated=False))
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.executemany(_statement(_ADD), rows)  # sent together, without waiting for each
+    return kept
+
+
+def _key(frame: NewFrame) -> str:
+    return hashlib.sha256(f"{frame.sender}\0{frame.control_id}\0{frame.digest.hex()}".encode()).hexdigest()
+
+
+def _row(frame: NewFrame, key: str | None, warning: str) -> tuple[Any, ...]:
+    return (
+        frame.received, frame.peer, frame.profile, frame.sender, frame.control_id, frame.kind, frame.size, frame.digest.hex(), key,
+        frame.raw, frame.spool, frame.answer_code, frame.answer, warning, 0, True,
+    )  # fmt: skip
+
+
+@lru_cache
+def _statement(text: str) -> bytes:
+    return text.replace("?", "%s").encode()
+
+
+def _add(connection: "psycopg.Connection[Any]", frame: NewFrame, window: datetime) -> Kept:
     """Journal one frame in the open transaction."""
+
+    def execute(statement: str, values: Sequence[Any] = ()) -> Any:
+        return connection.execute(_statement(statement), values)
+
     content, key, warning = frame.digest.hex(), None, ""
     if not frame.control_id:
         # Without MSH-10 a message is compared only with the last one of the same sender.
         last = execute(_LAST, (frame.sender,)).fetchone()
         earlier = last if last is not None and last[4] == content else None
     else:
-        key = hashlib.sha256(f"{frame.sender}\0{frame.control_id}\0{content}".encode()).hexdigest()
-        used = execute(_USED, (frame.sender, frame.control_id)).fetchone()
-        earlier = execute(_SAME, (key,)).fetchone() if used is not None else None
-        if used is not None and execute(_SAME_ID, (frame.sender, frame.control_id, window)).fetchone() is not None:
+        key = _key(frame)
+        earlier = execute(_SAME, (key,)).fetchone()
+        if execute(_SAME_ID, (frame.sender, frame.control_id, window)).fetchone() is not None:
             warning = "control id reused"
     if earlier is not None and earlier[1] >= window:
-        execute(_AGAIN, (received, earlier[0]))
+        execute(_AGAIN, (frame.received, earlier[0]))
         return Kept(earlier[2], bytes(earlier[3]), repeated=True)
     if earlier is not None and key is not None:
         execute(_RELEASE, (earlier[0],))
-    execute(_ADD, (
-        received, frame.peer, frame.profile, frame.sender, frame.control_id, frame.kind, frame.size, content, key, frame.raw,
-        frame.spool, frame.answer_code, frame.answer, warning, 0, True,
-    ))  # fmt: skip
+    execute(_ADD, _row(frame, key, warning))
     return Kept(frame.answer_code, frame.answer, repeated=False)
 
 
 def not_kept(error: BaseException | None) -> StorageFault:
     # The driver's text can hold values of the row: only its class is named.
-    kind = type(error).__name__ if error is not None else "another door keeps the same frame"
+    kind = type(error).__name__ if error is not None else "no handle on it can be trusted now"
     return StorageFault(f"The database did not keep the frame ({kind})", todo="Send it again later.")

@@ -29,6 +29,7 @@ from arcuate.kernel.fhir.client import FhirClient
 from arcuate.kernel.hl7v2 import ack
 from arcuate.kernel.hl7v2 import header as headers
 from arcuate.kernel.hl7v2.message import split
+from arcuate.kernel.limit import computing_time
 from arcuate.kernel.work import Apply, Job, Later
 
 _STALE_TRIES = 3
@@ -71,8 +72,9 @@ class Gateway:
         if past and elsewhere.is_resource(self.bytes_of(loaded)):
             return await self._take_over(loaded, keys)
         try:
-            context, use = self._context(loaded)
-            needs = plan.needs(use, context)
+            with computing_time(self.settings.mapping_s):
+                context, use = self._context(loaded)
+                needs = plan.needs(use, context)
         except ContentFault as fault:
             return self._parked(loaded, fault)
         mapped, faults = await self._mapped(use, context, needs, past=past)
@@ -116,7 +118,8 @@ class Gateway:
         """Map a message on what stands in the record now; None is a message of which nothing can be applied."""
         try:
             standing = await self._standing(context, needs)
-            mapped, faults = plan.apply(use, context, standing)
+            with computing_time(self.settings.mapping_s):
+                mapped, faults = plan.apply(use, context, standing)
         except ContentFault as fault:
             return None, [fault]
         return history.past(mapped, standing, context.at) if past else history.alive(mapped, standing, needs), faults

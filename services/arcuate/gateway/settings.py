@@ -63,6 +63,10 @@ class GatewaySettings(RoomSettings):
     send_backoff_s: Annotated[float, "Longest pause in seconds between tries to reach a receiver."] = 60.0
     alert_age_s: Annotated[float, "Seconds that an outgoing message may wait before one alert is raised."] = 600.0
     parallel: Annotated[int, "Messages that are mapped at the same time."] = 8
+    mapping_s: Annotated[
+        float,
+        "Seconds of computing after which the mapping of one message is stopped; after three tries it waits for a person.",
+    ] = 5.0
     ehr_url: Annotated[
         str, "Address of the EHR's FHIR R4 server, for example https://ehr.example/fhir; empty: it is not asked."
     ] = ""

@@ -27,6 +27,7 @@ from arcuate.kernel.db import Database
 from arcuate.kernel.errors import ArcuateError
 from arcuate.kernel.hl7v2 import header as headers
 from arcuate.kernel.hl7v2.message import Message, split
+from arcuate.kernel.limit import computing_time
 from arcuate.kernel.log import get_logger
 
 _TOGETHER = 64
@@ -111,7 +112,8 @@ class Sorter:
             if frame.size > _LONG_BYTES and frame.raw is not None:
                 return await asyncio.to_thread(self._read, frame)
             await asyncio.sleep(0)
-            return self._read(frame)
+            with computing_time(self._settings.mapping_s):
+                return self._read(frame)
         except Exception as error:  # noqa: BLE001 - what cannot be read here is told by the mapping, which parks it
             self._log.error("frame not read", error=type(error).__name__)
             return Sorted(frame, (NewMessage(frame.kind, State.WAITING),))

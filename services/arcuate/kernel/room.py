@@ -3,13 +3,14 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
 
 from arcuate.kernel.auth import Authenticator
+from arcuate.kernel.background import Loops
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.db import Database
 from arcuate.kernel.errors import Defect
@@ -28,6 +29,7 @@ class RoomContext:
         templates_dir: The folder `templates/`.
         http: Reaches every room by its path, in process or through the proxy, with this room's token.
         database: The room's own database, not yet migrated.
+        loops: Runs the room's inner loops; `/health` says when one of them does not go on.
     """
 
     name: str
@@ -39,6 +41,7 @@ class RoomContext:
     authenticator: Authenticator
     http: httpx.AsyncClient
     database: Database
+    loops: Loops = field(default_factory=lambda: Loops("room"))
 
 
 @contextlib.asynccontextmanager

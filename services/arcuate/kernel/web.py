@@ -305,8 +305,10 @@ def create_app(context: Any, title: str, ready: Callable[[], str | None] | None 
     _add_error_handlers(app, context.name)
 
     @app.get("/health", dependencies=[open_to_all])
-    async def health() -> Json:
-        return {"status": "alive", "room": context.name}
+    async def health() -> Response:
+        if fault := context.loops.fault():
+            return JSONResponse({"status": "not alive", "room": context.name, "reason": fault}, 503)
+        return JSONResponse({"status": "alive", "room": context.name})
 
     @app.get("/ready", dependencies=[open_to_all])
     async def readiness() -> Response:

@@ -1,6 +1,5 @@
 """The web door of the scheduling room."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -66,16 +65,13 @@ async def open_room(context: RoomContext, settings: SchedulingSettings | None = 
 
     @contextlib.asynccontextmanager
     async def run() -> AsyncIterator[None]:
-        following = asyncio.create_task(desk.feed.follow()) if settings.feed else None
-        try:
-            yield
-        finally:
-            desk.attendance.close()
-            desk.waiting.close()
-            if following is not None:
-                following.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await following
+        following = context.loops.run("feed", desk.feed.follow) if settings.feed else contextlib.nullcontext()
+        async with following:
+            try:
+                yield
+            finally:
+                desk.attendance.close()
+                desk.waiting.close()
 
     return Room("scheduling", ("/scheduling",), app, run)
 

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlmodel import Session
 
+from arcuate.kernel.db.driver import is_disc_error
 from arcuate.kernel.errors import StorageFault
 
 T = TypeVar("T")
@@ -110,7 +111,7 @@ class Database:
                 future.set_exception(StorageFault("The database is closed"))
                 return future
             if self.is_sqlite:
-                if self._writer is None:
+                if self._writer is None or not self._writer.is_alive():
                     self._writer = threading.Thread(target=self._write_forever, name="writer", daemon=True)
                     self._writer.start()
                 self._waiting.put((fn, future))
@@ -156,6 +157,8 @@ class Database:
                     outcomes.append((future, *_in_savepoint(connection, fn)))
         except BaseException as error:  # noqa: BLE001 - the only writer must outlive whatever happens in one batch
             fault = _storage_fault(error) if isinstance(error, DBAPIError) else error
+            if _is_disc_error(error):
+                self._engine.dispose()  # what a failed flush has left behind is not known: the next one goes through a new handle
             for _, future in batch:
                 future.set_exception(fault)
             return
@@ -225,6 +228,11 @@ def _postgres_engine(url: str, schema: str | None) -> Engine:
             connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
             connection.commit()
     return engine
+
+
+def _is_disc_error(error: BaseException) -> bool:
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    return isinstance(cause, sqlite3.Error) and is_disc_error(cause)
 
 
 def _storage_fault(error: DBAPIError) -> StorageFault:

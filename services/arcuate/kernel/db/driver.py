@@ -148,3 +148,8 @@ def as_sqlalchemy(error: sqlite3.Error) -> DBAPIError:
     """Return an error of the module sqlite3 as SQLAlchemy would raise it; neither statement nor values go along: patient data."""
     kind = IntegrityError if isinstance(error, sqlite3.IntegrityError) else OperationalError
     return kind("", (), error)
+
+
+def is_disc_error(error: sqlite3.Error) -> bool:
+    """Say whether reading, writing or flushing the file itself failed (SQLITE_IOERR and its kinds)."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR

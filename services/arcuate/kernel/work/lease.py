@@ -73,9 +73,9 @@ def _find(driver: Driver, terms: Terms, state: str, what: str, more: str, limit:
     if limit <= 0:
         return []
     at = driver.instant(terms.now)
-    due, values = ("due <= ?", (at,)) if state == READY else ("lease_until <= ?", (at,))
+    due, values = ("due <= ?" if state == READY else "lease_until <= ?"), [at]
     if state == LEASED and terms.shared_clock:
-        due, values = "lease_until <= clock_timestamp()", ()
+        due, values = "lease_until <= clock_timestamp()", []
     where, end = more.partition(" FOR UPDATE")[::2]
     asked = (
         f"SELECT {what} FROM work WHERE state = '{state}' AND {due} AND kind IN ({marks(len(terms.kinds))}){where} "  # noqa: S608

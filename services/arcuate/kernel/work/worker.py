@@ -61,7 +61,7 @@ class Worker:
 
     def run(self) -> AbstractAsyncContextManager[None]:
         """Work in the background until the context is left; jobs in hand are finished or given back."""
-        return self._loops.run("worker", self._forever)
+        return self._loops.run(f"work on {', '.join(self._handlers)}", self._forever)
 
     async def drain(self) -> int:
         """Run everything that is due now, and what that makes due; returns how many attempts were made."""
