@@ -5,20 +5,20 @@ import contextlib
 import json
 import tempfile
 from collections.abc import AsyncIterator
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 from rich.console import Console
 
-from arcuate.house import HouseSettings, open_house
-from arcuate.imaging import nifti
-from arcuate.imaging.lesion_change import Change, Reading, compare
-from arcuate.imaging.lesions import brain_mask
 from arcuate.imaging.oip_client import OipClient
 from arcuate.imaging.quantify import Measurement, quantify
 from arcuate.imaging.settings import ImagingSettings
 from arcuate.kernel.log import configure_logging
-from arcuate.kernel.settings import SiteSettings
+
+if TYPE_CHECKING:
+    from arcuate.imaging.lesion_change import Change
 
 LESIONS = "wm-lesions"
 
@@ -30,11 +30,36 @@ async def networks() -> AsyncIterator[OipClient]:
         async with httpx.AsyncClient() as http:
             yield OipClient(http, url)
         return
-    with tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
-        settings = HouseSettings(data_dir=Path(folder))
-        async with open_house(settings, SiteSettings(time_zone="UTC"), rooms=["access", "inference"]) as house:
-            # Not waited for: the networks load while images are read, and the first request waits for them.
-            yield OipClient(house.contexts["inference"].http)
+    opened: asyncio.Future[httpx.AsyncClient] = asyncio.get_running_loop().create_future()
+    done = asyncio.Event()
+    # Not waited for: the room opens and its networks load while images are read, and the first request waits for them.
+    room = asyncio.create_task(_inference_room(opened, done))
+    try:
+        yield OipClient(opened)
+    finally:
+        done.set()
+        await room
+
+
+async def _inference_room(opened: "asyncio.Future[httpx.AsyncClient]", done: asyncio.Event) -> None:
+    try:
+        house = await asyncio.to_thread(import_module, "arcuate.house")
+        site = (await asyncio.to_thread(import_module, "arcuate.kernel.settings")).SiteSettings(time_zone="UTC")
+        with tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
+            settings = house.HouseSettings(data_dir=Path(folder))
+            async with house.open_house(settings, site, rooms=["access", "inference"]) as running:
+                opened.set_result(running.contexts["inference"].http)
+                await done.wait()
+    except Exception as error:
+        if opened.done():
+            raise
+        opened.set_exception(error)
+
+
+def _models() -> Path:
+    from arcuate.house import HouseSettings
+
+    return HouseSettings().models_dir
 
 
 async def quantify_path(path: Path, out: Path | None, console: Console) -> None:
@@ -43,7 +68,7 @@ async def quantify_path(path: Path, out: Path | None, console: Console) -> None:
     folder = out or Path(f"{path.resolve().name.removesuffix('.gz').removesuffix('.nii')}-arcuate")
     async with networks() as infer:
         with console.status("Measuring (about half a minute on two cores)"):
-            result = await quantify(path, folder, HouseSettings().models_dir, infer)
+            result = await quantify(path, folder, await asyncio.to_thread(_models), infer)
     for measurement in result.measurements:
         console.print(measurement.table())
         for line in (
@@ -61,9 +86,11 @@ async def quantify_path(path: Path, out: Path | None, console: Console) -> None:
 
 async def lesions_path(flair: Path, before: Path | None, t1: Path | None, out: Path | None, console: Console) -> None:
     """Find white-matter lesions on a study or a FLAIR, compare them with an earlier one's, print and write the results."""
+    from arcuate.imaging import nifti
+
     configure_logging("ERROR", "console")
     folder = out or Path(f"{flair.resolve().name.removesuffix('.gz').removesuffix('.nii')}-arcuate")
-    models = HouseSettings().models_dir
+    models = _models()
     also = {"t1": t1} if t1 else {}
     async with networks() as infer:
         with console.status("Looking for lesions"):
@@ -82,12 +109,15 @@ async def lesions_path(flair: Path, before: Path | None, t1: Path | None, out: P
     console.print(f"Results in {folder / LESIONS}")
 
 
-async def compare_dates(earlier: Measurement, now: Measurement, infer: OipClient, models: Path) -> Change:
+async def compare_dates(earlier: Measurement, now: Measurement, infer: OipClient, models: Path) -> "Change":
     """Compare two measurements of white-matter lesions.
 
     Raises:
         NotMeasurable: They cannot be compared, with the reason.
     """
+    from arcuate.imaging.lesion_change import Reading, compare
+    from arcuate.imaging.lesions import brain_mask
+
     readings = [Reading(m.volume, m.finding.labels > 0, m.finding.model) for m in (earlier, now)]
     brain = await brain_mask(now.volume, infer, models, now.pipeline.models)
     return await asyncio.to_thread(compare, readings[0], readings[1], brain)

@@ -15,8 +15,6 @@ from pydicom.uid import UID
 from arcuate.imaging.domain import RefusalCode as Code
 from arcuate.imaging.headers import DEFLATED, EXPLICIT, MEBI, Bad, Json, body_of, digest_of, read_meta
 
-_SLAB = 16
-
 
 def pixels(frames: Sequence[Sequence[Any]], shape: Sequence[int], out: str, limits: Json) -> Json:
     """Decode frames into a volume file.
@@ -26,9 +24,8 @@ def pixels(frames: Sequence[Sequence[Any]], shape: Sequence[int], out: str, limi
         shape: Columns, rows, slices.
         out: The .npy file to write: float32 (columns, rows, slices).
     """
-    volume = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=tuple(shape))
-    # Slices lie far apart in the file: they are written several at a time, or every voxel would cost a line of the cache.
-    slab = np.empty((shape[0], shape[1], min(_SLAB, shape[2])), np.float32)
+    # Slice after slice in the file, each as it comes from its image.
+    volume = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=tuple(shape), fortran_order=True)
     blank: list[int] = []
     opened: tuple[str, Dataset | None] = ("", None)
     for k, (path, digest, index, slope, intercept) in enumerate(frames):
@@ -39,11 +36,8 @@ def pixels(frames: Sequence[Sequence[Any]], shape: Sequence[int], out: str, limi
             raise Bad(Code.DAMAGED, f"Slice {k + 1} decodes to another size than its header states")
         if plane.min() == plane.max():
             blank.append(k)
-        slab[:, :, k % _SLAB] = (plane.astype(np.float64) * slope + intercept).astype(np.float32).T
-        if k % _SLAB == _SLAB - 1 or k == shape[2] - 1:
-            volume[:, :, k - k % _SLAB : k + 1] = slab[:, :, : k % _SLAB + 1]
+        volume[:, :, k] = (plane if (slope, intercept) == (1, 0) else plane.astype(np.float64) * slope + intercept).T
     _check_content(volume, blank)
-    volume.flush()
     return {"minimum": float(volume.min()), "maximum": float(volume.max())}
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Derived:
-    """The objects that follow from a measurement, as bytes; SEG and SR only for DICOM input."""
+    """The objects that follow from a measurement, as bytes; SEG and SR only for DICOM input, the gallery where it was asked for."""
 
     seg: bytes | None
     sr: bytes | None
@@ -25,14 +25,15 @@ class Derived:
     gallery: bytes
 
 
-def derive(measurement: Measurement, at: datetime) -> Derived:
+def derive(measurement: Measurement, at: datetime, gallery: bool = True) -> Derived:
     """Make SEG and SR in one thread, pictures in another.
 
     Args:
         at: When it was measured, local time of the site.
+        gallery: Also what the pages show of it (pictures of each structure, volumes for the viewer); else it is empty.
     """
     with ThreadPoolExecutor(1) as other:
-        shown = other.submit(_pictures, measurement)
+        shown = other.submit(_pictures, measurement, gallery)
         seg, sr = _objects(measurement, at)
         qc, packed = shown.result()
     return Derived(seg, sr, qc, packed)
@@ -47,14 +48,16 @@ def _objects(measurement: Measurement, at: datetime) -> tuple[bytes | None, byte
     return derived.encode(seg) if seg is not None else None, derived.encode(report)
 
 
-def _pictures(measurement: Measurement) -> tuple[bytes, bytes]:
+def _pictures(measurement: Measurement, whole: bool) -> tuple[bytes, bytes]:
     finding, volume = measurement.finding, measurement.volume
     labels, codes = finding.labels, [m.structure for m in finding.measured]
     doubt = finding.uncertainty.entropy if finding.uncertainty else None
     scan = picture.upright(volume.data, labels, volume.affine, doubt)
+    qc = picture.qc_picture(scan, present_parts(labels), _captions(measurement))
+    if not whole:
+        return qc, b""
     exhibits = gallery.make(scan, codes)
     volumes = viewing.made(volume.data, labels, volume.affine, scan.window, codes, doubt)
-    qc = picture.qc_picture(scan, present_parts(labels), _captions(measurement))
     return qc, viewing.packed(gallery.pack(exhibits), volumes)
 
 

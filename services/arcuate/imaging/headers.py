@@ -17,6 +17,7 @@ from pydicom import Dataset
 from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.tag import Tag
 from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
@@ -54,6 +55,8 @@ _WANTED: list[str] = _KEYWORDS["facts"] + _KEYWORDS["carried"]
 _GROUPS: Mapping[str, list[str]] = _KEYWORDS["groups"]
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _TAGS = [tag_for_keyword(k) for k in [*_WANTED, _SHARED, _PER_FRAME, "SpecificCharacterSet"]]
+# Looked up once: a folder has hundreds of headers.
+_LOOKED_UP = [(k, Tag(k), dictionary_VR(k)) for k in _WANTED]
 
 
 def header(path: str, limits: Json) -> Json:
@@ -149,11 +152,11 @@ def _values(dataset: Dataset) -> tuple[Json, dict[str, str]]:
     """Return the values of the wanted attributes, and the keywords whose value is not legal with the reason."""
     tags: Json = {}
     dropped: dict[str, str] = {}
-    for keyword in _WANTED:
-        if keyword not in dataset:
+    for keyword, tag, vr in _LOOKED_UP:
+        if tag not in dataset:
             continue
         try:
-            value = _plain(dataset[keyword].value, dictionary_VR(keyword))
+            value = _plain(dataset[tag].value, vr)
         except (ValueError, TypeError, OverflowError, struct.error):
             dropped[keyword] = "cannot be read"
             continue

@@ -17,8 +17,8 @@ def is_nifti(path: Path) -> bool:
 
 
 def write_labels(path: Path, labels: Labels, affine: Affine) -> None:
-    """Write a label map (FreeSurfer numbers, int16) with sform and qform of the same affine (voxel to RAS, mm)."""
-    image = nibabel.Nifti1Image(labels.astype(np.int16), affine)
+    """Write a label map (FreeSurfer numbers, uint8) with sform and qform of the same affine (voxel to RAS, mm)."""
+    image = nibabel.Nifti1Image(labels.astype(np.uint8, copy=False), affine)
     image.set_sform(affine, code=SCANNER)
     image.set_qform(affine, code=SCANNER)
     image.header.set_xyzt_units("mm")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import httpx
@@ -21,12 +21,14 @@ DATATYPES: Mapping[str, DTypeLike] = {
 
 
 class OipClient:
-    """Calls models. `http` reaches the server (in process through an ASGI transport, or by URL); `base` is put before /v2.
+    """Calls models. `http` reaches the server (in process through an ASGI transport, or by URL), or will; `base` is put before /v2.
 
     An instance is an `Infer` of segmentation.py: `await client(name, inputs)`.
     """
 
-    def __init__(self, http: httpx.AsyncClient, base: str = "", limit_s: float = 300.0) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient | Awaitable[httpx.AsyncClient], base: str = "", limit_s: float = 300.0
+    ) -> None:
         self._http, self._base, self._limit_s = http, base.rstrip("/"), limit_s
 
     async def __call__(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
@@ -35,7 +37,8 @@ class OipClient:
         headers = {"Content-Type": "application/octet-stream", HEAD_LENGTH: str(head)}
         url = f"{self._base}/v2/models/{model}/infer"
         try:
-            response = await self._http.post(url, content=body, headers=headers, timeout=self._limit_s)
+            http = self._http if isinstance(self._http, httpx.AsyncClient) else await self._http
+            response = await http.post(url, content=body, headers=headers, timeout=self._limit_s)
         except httpx.HTTPError as error:
             raise Unavailable("The inference service does not answer", where=self._base or "/v2") from error
         if response.status_code != 200:

@@ -261,7 +261,7 @@ def _model(model: Model) -> dict[str, str]:
     return {"name": model.name, "version": model.version, "sha256": model.digest}
 
 
-def _loaded() -> Callable[[Measurement, datetime], "Derived"]:
+def _loaded() -> Callable[[Measurement, datetime, bool], "Derived"]:
     """Load the libraries of SEG and SR while the reading process reads."""
     from arcuate.imaging.deriving import derive
 
@@ -273,13 +273,13 @@ def _write(
     measurement: Measurement,
     dropped: Sequence[str],
     at: datetime,
-    derive: Callable[[Measurement, datetime], "Derived"],
+    derive: Callable[[Measurement, datetime, bool], "Derived"],
 ) -> dict[str, Path]:
     first = measurement.pipeline == pipelines()[0]
     prefix = "" if first else f"{measurement.pipeline.name} "
     out = out if first else out / measurement.pipeline.name
     out.mkdir(parents=True, exist_ok=True)
-    made = derive(measurement, at)
+    made = derive(measurement, at, False)
     text = json.dumps(summary(measurement, dropped), indent=1, ensure_ascii=False) + "\n"
     contents = {
         "volumes": ("volumes.json", text.encode()),

@@ -120,15 +120,15 @@ def check(volume: Volume, wanted: str = "3D T1-weighted series with voxels near 
         raise refuse(RefusalCode.NOT_SUITED, f"This is no 3D volume: its shape is {data.shape}", "Send a 3D series.")
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         raise refuse(RefusalCode.ORIENTATION, "Voxel size or orientation is not known", "Send the original series.")
-    finite = np.isfinite(data)
-    if not finite.all():
-        share = 100 * (1 - finite.mean())
+    low, high = float(data.min()), float(data.max())
+    if not (np.isfinite(low) and np.isfinite(high)):  # a NaN anywhere makes both NaN
+        share = 100 * (1 - np.isfinite(data).mean())
         raise refuse(
             RefusalCode.DAMAGED,
             f"{share:.1f} % of the voxels are not numbers",
             "Export the series again from its source.",
         )
-    if float(data.max()) - float(data.min()) <= 0:
+    if high - low <= 0:
         raise refuse(RefusalCode.EMPTY, "The image is empty: all voxels have one value", "Send the original series.")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.max() > REFUSED_SPACING_MM:
@@ -317,19 +317,36 @@ def _measure(
     )
 
 
+def _box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...]:
+    """The smallest box that holds all of a mask, and `margin` voxels round it where there are any."""
+    spans = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    if not spans[0].size:
+        return (slice(0, 0),) * 3
+    return tuple(
+        slice(max(0, int(s[0]) - margin), min(n, int(s[-1]) + 1 + margin))
+        for s, n in zip(spans, mask.shape, strict=True)
+    )
+
+
 def _one_piece(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Without islands apart from the largest connected piece of everything labelled."""
-    numbered, count = ndimage.label(labels > 0)
+    box = _box(labels > 0)
+    numbered, count = ndimage.label(labels[box])
     if count > 1:
         largest = int(np.bincount(numbered.ravel())[1:].argmax()) + 1
-        labels = np.where(numbered == largest, labels, 0).astype(np.uint8)
+        labels = labels.copy()
+        labels[box][numbered != largest] = 0
     return labels
 
 
 def _touches(labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> bool:
     """Whether at least 2 cm2 of the brain lie at the edge of the field of view."""
     brain = (labels > 0) & (labels != CSF)
-    near = brain & ~ndimage.binary_erosion(inside, border_value=False)
+    box = _box(brain, margin=1)
+    at_edge = any(b.start == 0 or b.stop == n for b, n in zip(box, labels.shape, strict=True))
+    if not at_edge and inside[box].all():
+        return False
+    near = brain[box] & ~ndimage.binary_erosion(inside[box], border_value=False)
     return int(near.sum()) > 200
 
 
