@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from html import unescape
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ import pytest_asyncio
 from dashboard_world import Browser, Department, open_department
 
 from arcuate.dashboard.domain.frame import Mark
-from arcuate.dashboard.domain.models import forecaster, network, shadow
+from arcuate.dashboard.domain.models import Pause, as_paused, forecaster, network, shadow
 from arcuate.dashboard.pages.models import Checks, Models, Reading, load_known
 from arcuate.dashboard.rooms import Part
 from arcuate.kernel.auth import Role
@@ -211,15 +212,44 @@ async def test_readings_and_cards_are_shown_with_how_many_there_are(asked: Depar
     desk = asked.house.rooms["dashboard"].app.state.desk
     row = shadow(KNOWN["head-ct"], told(READ))
     readings = [
-        Reading("7", desk.words.now, "Midline shift 5.1 mm", ""),
-        Reading("8", None, "refused: no skull", "Shift not there (report)"),
+        Reading("k1", "7", desk.words.now, "Midline shift 5.1 mm", ""),
+        Reading("k2", "8", None, "refused: no skull", "Shift not there (report)"),
     ]
     view = Models(desk.words, [row], row, Part(Checks(40, 30, 6, ("contrast-egfr", 6, 25))), readings, 9)
 
-    made = desk.renderer.text("models/side.html", view=view, oob=False)
+    frame = SimpleNamespace(viewer=SimpleNamespace(csrf="c"))
+    made = desk.renderer.text("models/side.html", view=view, frame=frame, notice=None, oob=False)
     said = words(httpx.Response(200, text=made))
 
     assert "Midline shift 5.1 mm. No outcome yet." in said
     assert "Refused: no skull. Found: Shift not there (report)." in said
     assert "2 of 9 shown." in said
     assert "Most often overridden: contrast-egfr, 6 of 25." in said
+
+
+async def test_a_paused_model_says_why_and_only_who_judges_models_may_let_it_go_on(asked: Department) -> None:
+    desk = asked.house.rooms["dashboard"].app.state.desk
+    row = as_paused(shadow(KNOWN["head-ct"], told(READ)), Pause("Dr A", desk.words.now, "too many false alarms"))
+    frame = SimpleNamespace(viewer=SimpleNamespace(csrf="c"))
+
+    def shown(*, may_judge: bool) -> str:
+        read = [Reading("k1", "7", None, "Midline shift 5.1 mm", "")]
+        structures = [("midline-shift", "Midline shift")]
+        view = Models(desk.words, [row], row, Part(Checks(0, 0, 0)), read, 1, (), structures, may_judge)
+        return str(desk.renderer.text("models/side.html", view=view, frame=frame, notice=None, oob=False))
+
+    judged, looked = shown(may_judge=True), shown(may_judge=False)
+    assert "Paused: too many false alarms." in judged and "by Dr A" in looked
+    assert 'action="/models/head-ct/resume"' in judged and 'action="/models/readings/k1/outcome"' in judged
+    assert "<form" not in looked
+
+
+async def test_an_act_on_a_model_without_reason_or_room_is_refused_in_words(quality: Browser) -> None:
+    await quality.open("/models?at=head-ct")
+    script = {"HX-Request": "true"}
+    assert (await quality.send("/models/attendance/pause", {"reason": "x"}, **script)).status_code == 404
+    assert "Say why" in words(await quality.send("/models/head-ct/pause", {}, **script))
+    assert "does not answer" in words(await quality.send("/models/head-ct/pause", {"reason": "x"}, **script))
+    said = {"structure": "midline-shift", "present": "", "source": "report"}
+    assert "Say whether it was there" in words(await quality.send("/models/readings/ab12/outcome", said, **script))
+    assert (await quality.send("/models/head-ct/pause", {"reason": ""})).status_code == 303

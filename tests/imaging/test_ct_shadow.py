@@ -72,6 +72,8 @@ async def _an_outcome_stands_beside(desk: Any, key: str) -> None:
     (again,) = await _readings(desk)
     assert [(o["present"], o["value"]) for o in again["outcomes"]] == [(True, 38.0)]
     assert (await desk.http.post("/imaging/shadow/none/outcome", json=said)).status_code == 404
+    said["structure"] = "hippocampus"
+    assert (await desk.http.post(f"/imaging/shadow/{key}/outcome", json=said)).status_code == 400
 
 
 async def _readings(desk: Any) -> list[Json]:

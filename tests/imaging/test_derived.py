@@ -74,6 +74,22 @@ def test_the_verifier_finds_no_error(made: Made, which: int, dciodvfy: str, tmp_
     assert [line for line in said.splitlines() if line.startswith("Error")] == []
 
 
+def test_the_verifier_finds_no_error_in_objects_of_lesions(made: Made, dciodvfy: str, tmp_path: Path) -> None:
+    choice, pipeline = made[0], named("wm-lesions")
+    labels = np.zeros(choice.grid.shape, np.uint8)
+    for k, number in enumerate((101, 102, 103, 104)):
+        labels[20 + 3 * k : 22 + 3 * k, 30:33, 30] = number
+    seg = build_seg(choice.grid, labels, MODEL, AT, pipeline)
+    assert seg is not None and len(seg.SegmentSequence) == 4
+    codes = ("wm-lesions-load", "wm-lesions-count", "wm-lesions-deep", "wm-lesions-deep-count")
+    report = build_sr(choice.grid, seg, [Measured(code, None, 2.0) for code in codes], MODEL, AT, pipeline)
+    for made_here in (seg, report):
+        path = tmp_path / "lesions.dcm"
+        path.write_bytes(derived.encode(made_here))
+        said = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False).stderr
+        assert [line for line in said.splitlines() if line.startswith("Error")] == []
+
+
 def test_illegal_values_of_the_source_are_dropped_and_listed(made: Made) -> None:
     choice, _, seg, sr = made
     assert derived.dropped_values(choice.instances) == ("PatientAge breaks the form of a value of type AS",)

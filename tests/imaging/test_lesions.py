@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from arcuate.imaging import lesion_change, lesions
 from arcuate.imaging.derived import Model
@@ -108,6 +109,11 @@ async def test_each_lesion_is_counted_measured_and_placed_on_its_own_side(models
         assert np.linalg.norm(np.array(one.centre) - centre) < 2
         assert one.ml == pytest.approx(4 / 3 * np.pi * radius**3 / 1000, rel=0.5)
     assert {lesions.LABELS[place] for place in PAINTED} == set(np.unique(made.labels)) - {0}
+    # The stand-in is always sure on its own grid; between its voxels the probability falls, so the doubt lies round the lesions.
+    sure, possible = made.doubt.ranges["wm-lesions-load", ""]
+    assert 0 < sure < made.load_ml < possible
+    doubted = made.doubt.entropy > 60
+    assert doubted.any() and not doubted[ndimage.distance_transform_edt(~made.mask) > 4].any()
 
 
 async def test_the_same_head_stored_otherwise_gives_the_same_lesions(models: Path) -> None:

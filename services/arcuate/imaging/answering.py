@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from arcuate.imaging import comparison, resources, shadow, standing, store, worklist
+from arcuate.imaging import comparison, lesion_dates, pausing, resources, shadow, standing, store, worklist
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.domain import Refusal, RefusalCode, refusal_from_json
 from arcuate.imaging.pipelines import SHADOW, Pipeline, asked_by, pipelines
@@ -60,13 +60,25 @@ async def _answer(imaging: Imaging, study: Json, order: Json | None) -> list[Jso
         return None
     asked = asked_by([store.parsed(instance, imaging.spool) for instance in used])
     answers: list[list[Json] | None] = []
+    paused = await imaging.database.read(pausing.paused)
     for pipeline in asked:
+        if (pause := paused.get(pipeline.name)) and not await _finished(imaging, uid, used, pipeline):
+            said = resources.refusal(pausing.refusal(pause), study, order, row.id, now, pipeline)
+            answers.append([said] if imaging.speaks(pipeline) else [])
+            continue
         done = await _asked(imaging, row, uid, used, pipeline)
         if imaging.speaks(pipeline):
             answers.append(await _present(imaging, row, done, study, order, pipeline) if done.finished else None)
     made = [resource for answer in answers for resource in answer or ()]
     made += await _not_asked_any_more(imaging, row, study, order, asked)
     return None if any(answer is None for answer in answers) else made
+
+
+async def _finished(imaging: Imaging, uid: str, used: Sequence[InstanceRow], pipeline: Pipeline) -> bool:
+    """Whether these images were measured by a pipeline already."""
+    key = measurement_key(uid, used, imaging.models_dir, pipeline)
+    row = await imaging.database.read(lambda s: s.get(MeasurementRow, key))
+    return row is not None and row.finished is not None
 
 
 async def _asked(
@@ -108,7 +120,7 @@ def _study_and_used(session: Session, uid: str) -> tuple[StudyRow | None, list[I
 
 async def _answer_without_images(
     imaging: Imaging, row: StudyRow | None, uid: str, study: Json, order: Json | None
-) -> list[Json]:
+) -> list[Json] | None:
     """Answer with the last measurement when the images have gone from the spool since, else refuse."""
     if row is not None:
         study_id = row.id
@@ -117,7 +129,8 @@ async def _answer_without_images(
             lambda s: [(p, found[0]) for p in speaking if (found := store.measurements(s, study_id, p.name))]
         )
         if done:
-            return [r for p, last in done for r in await _present(imaging, row, last, study, order, p)]
+            answers = [await _present(imaging, row, last, study, order, p) for p, last in done]
+            return None if any(a is None for a in answers) else [r for answer in answers for r in answer or ()]
     own_id = row.id if row else hashlib.sha256(uid.encode()).hexdigest()[:32]
     gone = Refusal(RefusalCode.GONE, "The images of this study are not here", "Send the study again from the PACS.")
     return [resources.refusal(gone, study, order, own_id, imaging.clock.now(), pipelines()[0])]
@@ -139,8 +152,10 @@ async def _check_not_parked(imaging: Imaging, key: str) -> None:
 
 async def _present(
     imaging: Imaging, row: StudyRow, done: MeasurementRow, study: Json, order: Json | None, pipeline: Pipeline
-) -> list[Json]:
+) -> list[Json] | None:
+    """Return what a measurement says as resources; None while its comparison with an earlier date is being made."""
     assert done.finished is not None
+    dates = None
     if done.refusal:
         reason = refusal_from_json(json.loads(done.refusal))
         assert reason is not None
@@ -153,13 +168,21 @@ async def _present(
             summary["warnings"] = [f"{resources.INCOMPLETE}{row.missing}.", *summary["warnings"]]
         volumes = resources.observations(summary, study, order, row.id, done.finished, started)
         recorded = await _earlier(imaging, study)
+        dates = await lesion_dates.ask(imaging, pipeline, done, volumes, recorded)
+        if dates is not None and dates.row.finished is None:
+            return None
         # The limits of measurement error are those of brain volumes on MR: what speaks out of a shadow is compared with nothing.
         alone = pipeline.mode == SHADOW
         told = shadow.spoken(volumes, pipeline, imaging.settings) if alone else comparison.in_context(volumes, recorded)
+        if dates is not None:
+            stated = resources.observations(dates.summary(summary), study, order, row.id, done.finished, started)
+            told = dates.beside(told, stated)
         made = standing.as_judged(told, recorded)
     study_id = row.id
     earlier = await imaging.database.read(lambda s: store.measurements(s, study_id, pipeline.name))
     left = {key for old in earlier for key in _keys(old)} - _keys(done)
+    if await lesion_dates.stated_before(imaging, study_id):
+        left |= set(lesion_dates.PARTS) if done.refusal or dates is None or dates.row.result is None else set()
     at = done.finished
     return made + [resources.withdrawn(key, study, order, row.id, at, pipeline) for key in sorted(left)]
 

@@ -16,6 +16,7 @@ from arcuate.imaging import (
     commitment,
     dicomweb,
     gallery,
+    pausing,
     picture,
     pulling,
     service,
@@ -78,6 +79,7 @@ async def open_room(context: RoomContext, settings: ImagingSettings | None = Non
     _add_pictures(app, imaging)
     _add_desk(app, imaging)
     shadow.add_routes(app, imaging)
+    pausing.add_routes(app, imaging)
     ups_web.add_routes(app, imaging)
     dicomweb.add_routes(app, Web(context.database, spool, receiver, settings.file_mib * MEBI))
 

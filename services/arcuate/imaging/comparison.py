@@ -86,10 +86,9 @@ def _sides(one: Json, ml: dict[tuple[str, str], float]) -> list[Json]:
 
 def _dates(one: Json, earlier: Sequence[Json]) -> list[Json]:
     """Return the change since the last comparable date, and the value that it is counted from."""
-    comparable = [e for e in earlier if _comparable(one, e)]
-    if not comparable:
+    last = last_comparable(one, [e for e in earlier if float((e.get("valueQuantity") or {}).get("value") or 0) > 0])
+    if last is None:
         return []
-    last = max(comparable, key=lambda e: str(e["effectiveDateTime"]))
     before, known = last["valueQuantity"], limits(_place(one)[0])
     percent = change(float(before["value"]), float(one["valueQuantity"]["value"]))
     day, same = str(last["effectiveDateTime"])[:10], scanner_of(one) == scanner_of(last) != ""
@@ -113,10 +112,16 @@ def scanner_of(one: Json) -> str:
     return str(next(found, None) or "")
 
 
+def last_comparable(one: Json, earlier: Iterable[Json]) -> Json | None:
+    """Return the last value of the same part on an earlier day by the same model, version and weights, not changed by a person."""
+    comparable = [e for e in earlier if _comparable(one, e)]
+    return max(comparable, key=lambda e: str(e["effectiveDateTime"]), default=None)
+
+
 def _comparable(one: Json, other: Json) -> bool:
     return (
         other.get("status") in _STANDING
-        and float((other.get("valueQuantity") or {}).get("value") or 0) > 0
+        and "valueQuantity" in other
         and _place(one) == _place(other)
         and _models(one) == _models(other) != []
         and "" < str(other.get("effectiveDateTime") or "")[:10] < str(one.get("effectiveDateTime") or "")[:10]

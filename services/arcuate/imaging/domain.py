@@ -33,6 +33,7 @@ class RefusalCode(StrEnum):
     NO_MODEL = "no-model"
     GONE = "images-gone"
     CANCELED = "canceled"
+    PAUSED = "paused"
 
 
 @dataclass(frozen=True)

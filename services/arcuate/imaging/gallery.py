@@ -73,18 +73,23 @@ def unpack(packed: bytes) -> list[Exhibit]:
 
 
 def find(exhibits: Sequence[Exhibit], structure: str | None) -> Exhibit:
-    """Return the exhibit of a structure; without a name that of the hippocampus, or the first.
+    """Return the exhibit of a structure, or of one with the same labels; without a name that of the hippocampus, or the first.
 
     Raises:
         NotFound: The structure was not measured.
     """
     wanted = structure or DEFAULT
-    found = next((e for e in exhibits if e.structure == wanted), None)
+    same = {p.structure for p in structures.parts() if p.labels and p.labels in _labels(wanted)}
+    found = next((e for name in (wanted, *sorted(same)) for e in exhibits if e.structure == name), None)
     if found is None and structure is None and exhibits:
         return exhibits[0]
     if found is None:
         raise NotFound("There is no picture of this structure", todo="Ask for one of the measured structures.")
     return found
+
+
+def _labels(structure: str) -> set[tuple[int, ...]]:
+    return {p.labels for p in structures.parts() if p.structure == structure}
 
 
 def shown_parts(exhibit: Exhibit) -> list[Part]:

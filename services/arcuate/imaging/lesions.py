@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from arcuate.imaging import lesion_places, sampling, segmentation
+from arcuate.imaging import lesion_places, sampling, segmentation, uncertainty
 from arcuate.imaging.derived import Measured, Model
 from arcuate.imaging.domain import RefusalCode, refuse
 from arcuate.imaging.lesion_places import Lesion, Tissue
 from arcuate.imaging.pipelines import Finding, Infer, Pipeline, Scan, Volume
 from arcuate.imaging.sampling import Floats, Frame
 from arcuate.imaging.segmentation import Brain, Network
+from arcuate.imaging.uncertainty import POSSIBLE, SURE, Uncertainty
 
 RULES = Path(__file__).with_name("lesions.toml")
 MIDDLE = 0.5  # what the brain's median is scaled to, as in training (inference/training/lesion_generator.py)
@@ -48,12 +49,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Found:
-    """Lesions of one FLAIR. labels (i, j, k) uint8 on its own grid (see LABELS); mask: of all lesions."""
+    """Lesions of one FLAIR. labels (i, j, k) uint8 on its own grid (see LABELS); mask: of all lesions; doubt: of lesion or not."""
 
     labels: NDArray[np.uint8]
     lesions: tuple[Lesion, ...]
     white_ml: float
     model: Model
+    doubt: Uncertainty
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -83,7 +85,7 @@ async def measure(pipeline: Pipeline, scans: Mapping[str, Scan], infer: Infer, m
     spacing = np.linalg.norm(flair.volume.affine[:3, :3], axis=0)
     if spacing.max() > segmentation.COARSE_SPACING_MM:
         warnings.append(f"Voxels are {spacing.max():.1f} mm long: lesions smaller than that are missed or misjudged.")
-    return Finding(found.labels, values(found.lesions), {}, tuple(warnings), found.model)
+    return Finding(found.labels, values(found.lesions), {}, tuple(warnings), found.model, found.doubt)
 
 
 def values(lesions: tuple[Lesion, ...]) -> tuple[Measured, ...]:
@@ -221,7 +223,27 @@ def _found(flair: Volume, p: Floats, grid: Grid, model: Model) -> Found:
     if load > plausible["share_of_white"] * (load + white_ml):
         raise _implausible(f"{load:.0f} ml of lesions beside {white_ml:.0f} ml of white matter")
     table = np.array([0, *(LABELS[one.place] for one in lesions)], np.uint8)
-    return Found(table[numbered], lesions, white_ml, model)
+    labels = table[numbered]
+    return Found(labels, lesions, white_ml, model, _doubt(lesion, labels > 0, flair.affine, limits["smallest_mm3"]))
+
+
+def _doubt(p: Floats, counted: NDArray[np.bool_], affine: NDArray[np.float64], smallest_mm3: float) -> Uncertainty:
+    """How undecided the network is between lesion and none (at most one bit), and between which loads the truth lies by its own word.
+
+    Args:
+        p: (i, j, k) probability of lesion on the scan's voxels.
+        counted: Voxels of the lesions that count; what is too small to count is in neither load.
+    """
+    full = 255
+    whole = np.round(p * full).astype(np.uint8)
+    shown = uncertainty.entropy(lambda k: (whole if k else full - whole).astype(np.uint16), 2, full)
+    voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
+    pieces, count = ndimage.label(p >= POSSIBLE, lesion_places.CONNECTED)
+    large = np.bincount(pieces.ravel(), minlength=count + 1) * voxel_mm3 >= smallest_mm3
+    large[0] = False
+    sure, possible = int((counted & (p >= SURE)).sum()), int(large[pieces].sum())
+    loads = (round(sure * voxel_mm3 / 1000, 3), round(possible * voxel_mm3 / 1000, 3))
+    return Uncertainty(shown, {("wm-lesions-load", ""): loads})
 
 
 def raised(values: Floats, grid: Grid, shape: tuple[int, ...]) -> Floats:

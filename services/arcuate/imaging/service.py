@@ -7,6 +7,7 @@ from sqlmodel import Session
 
 from arcuate.imaging import gallery, store
 from arcuate.imaging.context import Imaging
+from arcuate.imaging.lesion_dates import compared
 from arcuate.imaging.measuring import measure
 from arcuate.imaging.pipelines import pipelines
 from arcuate.imaging.publishing import settle
@@ -23,6 +24,7 @@ def make_worker(imaging: Imaging, receiver: Receiver) -> Worker:
     handlers = {
         store.SETTLE: lambda job: settle(imaging, job),
         store.MEASURE: lambda job: measure(imaging, job),
+        store.COMPARE: lambda job: compared(imaging, job),
         store.SEND: lambda job: send_results(imaging, job),
         store.PULL: lambda job: pull(imaging, receiver, job),
     }

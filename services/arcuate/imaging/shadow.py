@@ -143,26 +143,52 @@ def _reading(row: MeasurementRow, study: StudyRow, outcomes: list[dict[str, Any]
     }
 
 
+def _without_findings(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a reading for who keeps the house running and judges no finding: that it was made, by which model, and whether it was judged."""
+    hidden: dict[str, Any] = {"imaging_study": None, "values": [], "not_measured": {}, "warnings": []}
+    return {**reading, **hidden, "outcomes": [{"at": one["at"]} for one in reading["outcomes"]]}
+
+
+@cache
+def _structures(pipeline: str) -> list[dict[str, str]]:
+    """Return what a pipeline measures, of which an outcome may be told; also where it found nothing."""
+    table = tomllib.loads(files("arcuate.imaging").joinpath("structures.toml").read_text("utf-8"))["structure"]
+    rows = [row for row in table if row.get("pipeline") == pipeline]
+    return [{"code": row["code"], "title": row["name"], "unit": row.get("unit", "mL")} for row in rows]
+
+
 def keep_outcome(session: Session, key: str, outcome: Outcome, by: str, at: datetime) -> None:
     """Keep what a person found; a later one of the same person and structure stands beside the earlier one.
 
     Raises:
         NotFound: No such reading in shadow mode.
+        BadInput: The pipeline measures no such structure.
     """
     row = session.get(MeasurementRow, key)
     if row is None or row.pipeline not in {p.name for p in pipelines() if p.mode == SHADOW}:
         raise NotFound("There is no reading in shadow mode under this key", where="key")
+    known = [one["code"] for one in _structures(row.pipeline)]
+    if outcome.structure not in known:
+        raise BadInput(
+            f"{row.pipeline} measures no such structure", where="structure", todo=f"It measures: {', '.join(known)}."
+        )
     session.add(ShadowOutcomeRow(key=key, outcome=outcome.model_dump_json(), by=by, at=at))
 
 
 def add_routes(app: FastAPI, imaging: Imaging) -> None:
     """Add the door for quality: readings in shadow, and their outcomes."""
 
-    @app.get("/imaging/shadow", dependencies=[allow(Role.QUALITY, Role.LEAD)])
-    async def shadow(limit: int = 200, offset: int = 0) -> dict[str, Any]:
+    @app.get("/imaging/shadow", dependencies=[allow(Role.QUALITY, Role.LEAD, Role.ADMIN)])
+    async def shadow(request: Request, limit: int = 200, offset: int = 0) -> dict[str, Any]:
         at = imaging.clock.now()
         listed = await imaging.database.read(lambda s: readings(s, max(0, min(limit, 200)), max(0, offset)))
-        shadows = [{"name": p.name, "title": p.title} for p in pipelines() if p.mode == SHADOW]
+        if not principal_of(request).may(Role.QUALITY, Role.LEAD):
+            listed = [_without_findings(reading) for reading in listed]
+        shadows = [
+            {"name": p.name, "title": p.title, "structures": _structures(p.name)}
+            for p in pipelines()
+            if p.mode == SHADOW
+        ]
         on = validations(imaging.settings)
         return {"at": at.isoformat(), "pipelines": shadows, "switched_on": on, "readings": listed}
 

@@ -19,7 +19,7 @@ from arcuate.kernel.work import READY
 USED, CONFLICT, OTHER_PATIENT, DERIVED = "used", "conflict", "other-patient", "derived"
 RECEIVING, SETTLED = "receiving", "settled"
 COPY = "copy"
-SETTLE, MEASURE, SEND, EXPIRE, PULL = "settle", "measure", "send", "expire", "pull"
+SETTLE, MEASURE, COMPARE, SEND, EXPIRE, PULL = "settle", "measure", "compare", "send", "expire", "pull"
 
 IDENTITY_CONFLICT = "The images of this study state different patients"
 

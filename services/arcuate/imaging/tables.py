@@ -90,6 +90,32 @@ class MeasurementRow(Base, table=True):
     picture: str | None = None
 
 
+class ComparisonRow(Base, table=True):
+    """Two measurements of one person compared lesion by lesion; `result` is the values and words as JSON, `refusal` why not."""
+
+    __tablename__ = "comparison"
+    key: str = Field(primary_key=True)
+    study_id: str = Field(foreign_key="study.id", index=True)
+    now: str = Field(foreign_key="measurement.key")
+    before: str = Field(foreign_key="measurement.key")
+    asked: datetime = Field(sa_type=UtcDateTime)
+    finished: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    result: str | None = None
+    refusal: str | None = None
+
+
+class PauseRow(Base, table=True):
+    """That a person paused a pipeline or let it go on; never changed, only added to."""
+
+    __tablename__ = "pause"
+    id: int | None = Field(default=None, primary_key=True)
+    pipeline: str = Field(index=True)
+    paused: bool
+    reason: str
+    by: str
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
 class ShadowOutcomeRow(Base, table=True):
     """What a person found where a pipeline had read in shadow mode (`shadow.Outcome` as JSON); never changed, only added to."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from arcuate.dashboard.domain.frame import Mark, Silent
@@ -20,13 +20,27 @@ _STATED = (
 
 @dataclass(frozen=True)
 class Known:
-    """A row of `models.toml`: what a model is for, and who tells how it stands."""
+    """A row of `models.toml`: what a model is for, and who tells how it stands.
+
+    Attributes:
+        pipeline: What imaging measures with it, by the name under which a person may pause it; empty where nobody can.
+    """
 
     name: str
     room: str
     what: str
     person: str
     without: str
+    pipeline: str = ""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """That a person has paused a model, and why."""
+
+    by: str
+    at: datetime | None
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class Model:
         todo: What a person has to do next.
         why: Why it stands so, where that needs a word.
         details: Further facts, label and text.
+        pause: Set while a person has paused it.
     """
 
     known: Known
@@ -58,6 +73,7 @@ class Model:
     todo: str = ""
     why: str = ""
     details: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    pause: Pause | None = None
 
     @property
     def name(self) -> str:
@@ -68,6 +84,16 @@ class Model:
     def hashed(self) -> set[str]:
         """Return the labels of details that are hashes."""
         return {"Weights", "Graph", "Files"}
+
+
+def as_paused(row: Model, pause: Pause | None) -> Model:
+    """Return the row of a model that a person has paused: it measures nothing new, whatever else is told of it."""
+    if pause is None:
+        return row
+    todo = "Find out what was wrong, then let it go on; studies that came meanwhile are measured when they are asked for again."
+    return replace(
+        row, state="paused", mark=Mark.STOP, tone="stop", why=f"Paused: {pause.reason}.", todo=todo, pause=pause
+    )
 
 
 def unknown(known: Known, silent: Silent) -> Model:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,14 +11,25 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request
 from starlette.responses import Response
 
-from arcuate.dashboard import facts
-from arcuate.dashboard.desk import Desk
-from arcuate.dashboard.domain.frame import Fact, Silent
-from arcuate.dashboard.domain.models import LEAST_CASES, Known, Model, forecaster, network, shadow, unknown
+from arcuate.dashboard import facts, judging, service
+from arcuate.dashboard.desk import Desk, by_script, form_of, see_other
+from arcuate.dashboard.domain.frame import Fact, Notice, Silent
+from arcuate.dashboard.domain.models import (
+    LEAST_CASES,
+    Known,
+    Model,
+    Pause,
+    as_paused,
+    forecaster,
+    network,
+    shadow,
+    unknown,
+)
 from arcuate.dashboard.render import FOLDER, Frame
 from arcuate.dashboard.rooms import Part, Rooms
 from arcuate.dashboard.words import Wording, listed
-from arcuate.kernel.errors import Unavailable
+from arcuate.kernel.auth import Role
+from arcuate.kernel.errors import ArcuateError, NotFound, Unavailable
 
 PARTS = ("facts", "rows", "side")
 _READINGS_SHOWN = 6
@@ -30,10 +41,12 @@ class Reading:
     """What a model in shadow read of one study, and what people found.
 
     Attributes:
+        key: Under which an outcome is told.
         said: Values, or why it refused.
         found: What people said, empty while nobody has.
     """
 
+    key: str
     study: str
     finished: datetime | None
     said: str
@@ -60,6 +73,8 @@ class Models:
 
     Attributes:
         readings: Of the picked model, newest first; only of one that ships in shadow.
+        structures: What the picked model measures, code and title, of which an outcome may be told.
+        may_judge: Whether the person may tell outcomes, and pause models.
         silent: Rooms that did not answer, each once.
     """
 
@@ -70,13 +85,21 @@ class Models:
     readings: Sequence[Reading] = ()
     readings_in_all: int = 0
     silent: Sequence[Silent] = ()
+    structures: Sequence[tuple[str, str]] = ()
+    may_judge: bool = False
 
     @property
     def facts(self) -> list[Fact]:
         """Return the fact line."""
         live = sum(r.state.startswith("live") for r in self.rows)
         found = [Fact(str(live), "live")]
-        for state, tone in (("shadow", ""), ("stopped", "stop"), ("not loaded", "look"), ("not known", "look")):
+        for state, tone in (
+            ("shadow", ""),
+            ("paused", "stop"),
+            ("stopped", "stop"),
+            ("not loaded", "look"),
+            ("not known", "look"),
+        ):
             number = sum(r.state == state for r in self.rows)
             found += [Fact(str(number), f"in {state}" if state == "shadow" else state, tone)] if number else []
         return [*found, Fact("none", "decides alone")]
@@ -88,18 +111,20 @@ def load_known() -> tuple[Known, ...]:
     return tuple(Known(**row) for row in table["model"])
 
 
-async def read_models(desk: Desk, rooms: Rooms, picked: str) -> Models:
+async def read_models(desk: Desk, rooms: Rooms, picked: str, *, may_judge: bool = False) -> Models:
     """Ask the rooms how their models stand."""
     known = load_known()
     networks = [k.name for k in known if k.room == "inference"]
-    inference, status, told, checks = await asyncio.gather(
+    inference, status, told, pauses, checks = await asyncio.gather(
         rooms.part("inference", _networks(rooms, networks), _INSTEAD),
         rooms.part("scheduling", rooms.get("/scheduling/status"), _INSTEAD),
         rooms.part("imaging", rooms.get("/imaging/shadow"), _INSTEAD),
+        rooms.part("imaging", rooms.get("/imaging/pipelines"), _INSTEAD),
         rooms.part("protocoling", rooms.get("/protocoling/counts"), "How people took its cards is not known."),
     )
     parts = {"inference": inference, "scheduling": status, "imaging": told}
-    rows = [_row(one, parts[one.room]) for one in known]
+    stopped = (pauses.value or {}).get("paused") or {}
+    rows = [as_paused(_row(one, parts[one.room]), _pause(stopped.get(one.pipeline))) for one in known]
     at = next((r for r in rows if r.name == picked), rows[0])
     kept: list[Mapping[str, Any]] = []
     if at.known.room == "imaging":
@@ -107,7 +132,16 @@ async def read_models(desk: Desk, rooms: Rooms, picked: str) -> Models:
     counted = Part(_checks(checks.value)) if checks.value is not None else Part[Checks](silent=checks.silent)
     # A room that refuses has answered: the row of its model says so.
     silent = [p.silent for p in parts.values() if p.silent is not None and p.silent.since is not None]
-    return Models(desk.words, rows, at, counted, [_reading(r) for r in kept[:_READINGS_SHOWN]], len(kept), silent)
+    shadows: list[Mapping[str, Any]] = told.or_else({}).get("pipelines") or []
+    measured = next((p.get("structures") or [] for p in shadows if p.get("name") == at.known.pipeline), [])
+    return Models(
+        desk.words, rows, at, counted, [_reading(r) for r in kept[:_READINGS_SHOWN]], len(kept), silent,
+        [(str(s["code"]), str(s["title"])) for s in measured], may_judge,
+    )  # fmt: skip
+
+
+def _pause(told: Mapping[str, Any] | None) -> Pause | None:
+    return Pause(str(told["by"]), facts.instant(told.get("at")), str(told["reason"])) if told else None
 
 
 async def _networks(rooms: Rooms, names: Sequence[str]) -> dict[str, Any]:
@@ -153,8 +187,14 @@ def _reading(told: Mapping[str, Any]) -> Reading:
     values = [f"{v['title']} {v['value']} {_unit(str(v['unit']))}".strip() for v in told.get("values") or []]
     refusal: Mapping[str, Any] = told.get("refusal") or {}
     said = f"refused: {refusal.get('what')}" if refusal else listed(values) or "nothing measured"
-    found = [_outcome(o, told) for o in told.get("outcomes") or []]
-    return Reading(str(told.get("imaging_study") or ""), facts.instant(told.get("finished")), said, listed(found))
+    found = [_outcome(o, told) if "structure" in o else "told" for o in told.get("outcomes") or []]
+    return Reading(
+        str(told.get("key") or ""),
+        str(told.get("imaging_study") or ""),
+        facts.instant(told.get("finished")),
+        said,
+        listed(found),
+    )
 
 
 def _unit(unit: str) -> str:
@@ -181,9 +221,21 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
     """Add the routes of the models."""
     signed_in = [Depends(guard)]
 
-    async def seen(request: Request) -> tuple[Frame, Models]:
-        view = await read_models(desk, await desk.rooms(request), request.query_params.get("at", ""))
-        return await desk.frame(request, "models", "Models"), view
+    async def seen(request: Request, at: str = "") -> tuple[Frame, Models]:
+        frame = await desk.frame(request, "models", "Models")
+        picked = at or request.query_params.get("at", "")
+        may_judge = frame.viewer.may(Role.QUALITY, Role.LEAD)
+        return frame, await read_models(desk, await desk.rooms(request), picked, may_judge=may_judge)
+
+    async def after(request: Request, at: str, act: Awaitable[Notice]) -> Response:
+        try:
+            said = await act
+        except ArcuateError as error:
+            said = service.refused(error)
+        if not by_script(request):
+            return see_other(f"/models?at={at}")
+        frame, view = await seen(request, at)
+        return desk.renderer.parts("models", frame, ["facts", "rows", "side"], view=view, notice=said)
 
     @app.get("/models", dependencies=signed_in)
     async def page(request: Request) -> Response:
@@ -194,3 +246,17 @@ def add_routes(app: FastAPI, desk: Desk, guard: Any) -> None:
     async def parts(request: Request, names: str = "") -> Response:
         frame, view = await seen(request)
         return desk.renderer.parts("models", frame, [n for n in names.split(",") if n in PARTS], view=view)
+
+    @app.post("/models/readings/{key}/outcome", dependencies=signed_in)
+    async def outcome(request: Request, key: str) -> Response:
+        form, rooms = await form_of(request), await desk.rooms(request)
+        told = {name: str(form.get(name) or "") for name in ("structure", "present", "value", "source")}
+        return await after(request, "head-ct", judging.tell_outcome(rooms, key, told))
+
+    @app.post("/models/{name}/{act}", dependencies=signed_in)
+    async def pause(request: Request, name: str, act: str) -> Response:
+        form, rooms = await form_of(request), await desk.rooms(request)
+        known = next((k for k in load_known() if k.name == name and k.pipeline), None)
+        if known is None or act not in judging.ACTS:
+            raise NotFound("There is no such model, or nobody can pause it here")
+        return await after(request, name, judging.pause(rooms, known, act, str(form.get("reason") or "")))
