@@ -196,7 +196,9 @@ def _add_all(connection: "psycopg.Connection[Any]", frames: Sequence[NewFrame], 
             connection.execute(_statement(_RELEASE), (number,))
         rows.append(_row(frame, key, "control id reused" if reused else ""))
         kept.append(Kept(frame.answer_code, frame.answer, repeated=False))
-    if rows:
+    if len(rows) == 1:
+        connection.execute(_statement(_ADD), rows[0])
+    elif rows:
         with connection.cursor() as cursor:
             cursor.executemany(_statement(_ADD), rows)  # sent together, without waiting for each
     return kept

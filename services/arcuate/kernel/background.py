@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from arcuate.kernel.log import get_logger, origin
 
 _AGAIN_S = (0.1, 1.0, 5.0)
-_SETTLED_S = 10.0
 
 
 class Loops:
@@ -20,10 +19,11 @@ class Loops:
 
     Args:
         room: The room's name, for the log.
+        settled_s: How long a loop that ended must have run again before it counts as alive.
     """
 
-    def __init__(self, room: str) -> None:
-        self._log = get_logger(room)
+    def __init__(self, room: str, settled_s: float = 10.0) -> None:
+        self._log, self._settled_s = get_logger(room), settled_s
         self._ended: dict[str, float | None] = {}  # by name: since when it runs again, or None while it does not
 
     @contextlib.asynccontextmanager
@@ -41,7 +41,7 @@ class Loops:
         """Return which loop has ended and not come to stay yet, or None."""
         now = asyncio.get_running_loop().time()
         for name, since in list(self._ended.items()):
-            if since is None or now - since < _SETTLED_S:
+            if since is None or now - since < self._settled_s:
                 return f"The inner loop {name} ended and is begun again"
             del self._ended[name]
         return None
