@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/handover.py
 
-Beside it the cost of copying the same 34 MB once: the answer of an HTTP server cannot do with less.
+Beside it the cost of copying the same 34 MB once, which the hand-over within one program does without.
 """
 
 import asyncio

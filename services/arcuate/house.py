@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -13,15 +14,16 @@ from typing import IO, Annotated, Any
 import httpx
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arcuate.kernel.auth import Authenticator, tokens
 from arcuate.kernel.auth.client import RoomAuth
 from arcuate.kernel.background import Loops
 from arcuate.kernel.clock import Clock, SystemClock
-from arcuate.kernel.db import Database
+from arcuate.kernel.db import Database, skew
 from arcuate.kernel.errors import Conflict, NotFound, Unavailable
 from arcuate.kernel.fhir import strict
+from arcuate.kernel.log import get_logger
 from arcuate.kernel.room import Room, RoomContext
 from arcuate.kernel.settings import RoomSettings, SiteSettings
 from arcuate.kernel.web import error_response
@@ -151,6 +153,31 @@ async def _no_lifespan(receive: Receive, send: Send) -> None:
             return
 
 
+class _Parts(httpx.AsyncByteStream):
+    """The body of an answer in process, in the parts in which the room gave it: tensors of many MB are not copied."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def kept_from(self, app: ASGIApp) -> ASGIApp:
+        """Return the app with the bodies of its answers kept here instead of sent on."""
+
+        async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+            async def keep(message: Message) -> None:
+                if message["type"] == "http.response.body" and scope["method"] != "HEAD":
+                    self._parts.append(message.get("body", b""))
+                    message = {**message, "body": b""}
+                await send(message)
+
+            await app(scope, receive, keep)
+
+        return watched
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            yield part
+
+
 class HouseTransport(httpx.AsyncBaseTransport):
     """Carries a room's calls: in process where the other room runs here, else over HTTP through the proxy."""
 
@@ -159,15 +186,17 @@ class HouseTransport(httpx.AsyncBaseTransport):
         self._outside: httpx.AsyncHTTPTransport | None = (
             None  # made when first needed: it reads the system's certificates
         )
-        self._inside: dict[str, httpx.ASGITransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request."""
         name = room_name_at(request.url.path)
         room = self._house.rooms.get(name)
         if room is not None:
-            transport = self._inside.setdefault(name, httpx.ASGITransport(room.app, raise_app_exceptions=False))
-            return await transport.handle_async_request(request)
+            parts = _Parts()
+            transport = httpx.ASGITransport(parts.kept_from(room.app), raise_app_exceptions=False)
+            response = await transport.handle_async_request(request)
+            response.stream = parts
+            return response
         if not self._house.settings.house_url:
             raise Unavailable(
                 f"The room {name} does not run here", todo="Set ARCUATE_HOUSE_URL to the address of the proxy."
@@ -216,6 +245,10 @@ async def open_house(
             opener = import_module(f"arcuate.{name}.app").open_room
             house.rooms[name] = await opener(context, (room_settings or {}).get(name))
             house.contexts[name] = context
+        if settings.database_url and isinstance(clock, SystemClock) and house.contexts:
+            first = next(iter(house.contexts.values()))
+            look = partial(skew.watch, first.database, clock, get_logger(first.name))
+            await stack.enter_async_context(first.loops.run("clock", look))
         for name in [name for name in house.rooms if name not in at_rest]:
             await stack.enter_async_context(house.rooms[name].run())
         yield house

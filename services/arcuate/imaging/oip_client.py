@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -38,13 +38,15 @@ class OipClient:
         url = f"{self._base}/v2/models/{model}/infer"
         try:
             http = self._http if isinstance(self._http, httpx.AsyncClient) else await self._http
-            response = await http.post(url, content=body, headers=headers, timeout=self._limit_s)
+            async with http.stream("POST", url, content=body, headers=headers, timeout=self._limit_s) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    raise _refused(model, response)
+                parts = [part async for part in response.aiter_bytes() if len(part)]
         except httpx.HTTPError as error:
             raise Unavailable("The inference service does not answer", where=self._base or "/v2") from error
-        if response.status_code != 200:
-            raise _refused(model, response)
         try:
-            return _unpacked(response.content, response.headers.get(HEAD_LENGTH))
+            return _unpacked(parts, response.headers.get(HEAD_LENGTH))
         except (ValueError, KeyError, TypeError) as error:
             raise Unavailable("The inference service answered in an unknown form", where=self._base or "/v2") from error
 
@@ -62,21 +64,34 @@ def _packed(inputs: Mapping[str, NDArray[Any]]) -> tuple[int, bytes]:
     return len(head), b"".join([head, *blobs])
 
 
-def _unpacked(body: bytes, head_length: str | None) -> dict[str, NDArray[Any]]:
-    size = len(body) if head_length is None else int(head_length)
-    told = json.loads(body[:size])
+def _unpacked(parts: Sequence[bytes | memoryview], head_length: str | None) -> dict[str, NDArray[Any]]:
+    size = sum(len(part) for part in parts) if head_length is None else int(head_length)
+    told, tensors = _parted(parts, size)
     found: dict[str, NDArray[Any]] = {}
-    at = size
+    at = 0
     for entry in told["outputs"]:
         dtype, shape = np.dtype(DATATYPES[entry["datatype"]]), tuple(int(n) for n in entry["shape"])
         length = entry.get("parameters", {}).get("binary_data_size")
         if length is None:
             found[entry["name"]] = np.asarray(entry["data"], dtype).reshape(shape)
             continue
-        raw = np.frombuffer(memoryview(body)[at : at + length], dtype.newbyteorder("<"))
+        raw = np.frombuffer(tensors[at : at + length], dtype.newbyteorder("<"))
         found[entry["name"]] = raw.reshape(shape)
         at += length
     return found
+
+
+def _parted(parts: Sequence[bytes | memoryview], size: int) -> tuple[Any, memoryview]:
+    """The JSON head of `size` bytes and what follows it; no byte is copied where head and one tensor came apart."""
+    if len(parts) == 2 and len(parts[0]) == size:
+        return json.loads(bytes(parts[0])), memoryview(parts[1])
+    whole = np.empty(sum(len(part) for part in parts), np.uint8)
+    at = 0
+    for part in parts:
+        whole[at : at + len(part)] = np.frombuffer(part, np.uint8)
+        at += len(part)
+    body = whole.data
+    return json.loads(bytes(body[:size])), body[size:]
 
 
 def _refused(model: str, response: httpx.Response) -> ArcuateError:

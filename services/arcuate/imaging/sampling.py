@@ -112,13 +112,12 @@ def _sampled_by_axis(
         places.append(at - first)
         kept.append(inner)
         box.append(slice(first, last + 1))
-    order = sorted(
-        range(3), key=lambda v: -abs(data.strides[v])
-    )  # in the order of memory: sheet by sheet stays in the cache
+    # In the order of memory: what is done sheet by sheet stays in the cache.
+    order = sorted(range(3), key=lambda v: -abs(data.strides[v]))
     sheets = data[tuple(box)].transpose(order)
-    first, rows, columns = (_Places.at(places[v]) for v in order)
+    planes, rows, columns = (_Places.at(places[v]) for v in order)
     made = np.empty([len(places[v]) for v in order], np.float32)
-    for k, (before, after, weight) in enumerate(zip(first.before, first.after, first.weight, strict=True)):
+    for k, (before, after, weight) in enumerate(zip(planes.before, planes.after, planes.weight, strict=True)):
         sheet = sheets[before] if not weight else sheets[before] + weight * (sheets[after] - sheets[before])
         made[k] = columns.along(rows.along(sheet, 0), 1)
     held = tuple(slice(kept[v][0], kept[v][-1] + 1) for v in along)
@@ -157,9 +156,8 @@ def blocked(data: Floats, affine: Affine, target_mm: float) -> tuple[Floats, Aff
     factors = [int(f) for f in np.clip(np.floor(target_mm / spacing + 0.01), 1, 16)]
     if factors == [1, 1, 1]:
         return data, affine
-    order = sorted(
-        range(3), key=lambda v: -abs(data.strides[v])
-    )  # in the order of memory: sheet by sheet stays in the cache
+    # In the order of memory: what is done sheet by sheet stays in the cache.
+    order = sorted(range(3), key=lambda v: -abs(data.strides[v]))
     sheets, (a, b, c) = data.transpose(order), (factors[v] for v in order)
     n, rows, columns = (size // factor for size, factor in zip(sheets.shape, (a, b, c), strict=True))
     made = np.empty((n, rows, columns), np.float32)

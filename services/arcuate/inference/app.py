@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from arcuate.inference import protocol
 from arcuate.inference.domain import ModelState, Tensor, checked_inputs
@@ -105,10 +106,27 @@ def _add_infer(app: FastAPI, host: EngineHost, queue: RequestQueue, body_limit: 
         inputs = await asyncio.to_thread(checked_inputs, description, asked.inputs)
         asking = queue.infer(description, inputs, list(asked.outputs), asked.priority, asked.timeout_s)
         found = await _unless_gone(request, asking)
-        answer, head = await asyncio.to_thread(protocol.answer, description, asked, found)
+        parts, head = await asyncio.to_thread(protocol.answer, description, asked, found)
         if head is None:
-            return Response(answer, media_type="application/json")
-        return Response(answer, media_type="application/octet-stream", headers={protocol.HEAD_LENGTH: str(head)})
+            return Response(parts[0], media_type="application/json")
+        return TensorResponse(parts, {protocol.HEAD_LENGTH: str(head)})
+
+
+class TensorResponse(Response):
+    """A JSON head and tensors, sent part by part: nothing of many MB is put together first."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, parts: Sequence[bytes | memoryview], headers: Mapping[str, str]) -> None:
+        super().__init__(None, headers={**headers, "Content-Length": str(sum(len(part) for part in parts))})
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for part in self._parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _unless_gone(request: Request, asking: Coroutine[Any, Any, dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -55,14 +55,11 @@ def shared(head: Mapping[str, Any], tensors: Mapping[str, Tensor], beside: socke
     parts = packed({**head, "shared": True}, tensors)
     descriptor = os.memfd_create("arcuate-tensors", os.MFD_CLOEXEC)
     try:
-        size = sum(len(part) for part in parts[1:])
-        if size:
-            os.ftruncate(descriptor, size)
-            with mmap.mmap(descriptor, size) as memory:
-                at = 0
-                for part in parts[1:]:
-                    memory[at : at + len(part)] = part
-                    at += len(part)
+        # Written, not mapped: half the cost, as no page is cleared first.
+        for part in parts[1:]:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
         socket.send_fds(beside, [b"a"], [descriptor])
     finally:
         os.close(descriptor)

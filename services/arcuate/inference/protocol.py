@@ -87,8 +87,8 @@ def parse_request(body: bytes, head_length: str | None, description: ModelDescri
 
 def answer(
     description: ModelDescription, request: InferRequest, found: Mapping[str, Tensor]
-) -> tuple[bytes, int | None]:
-    """Body of the answer, and the length of its JSON head when tensors follow in binary form."""
+) -> tuple[list[bytes | memoryview], int | None]:
+    """Body of the answer in parts, the JSON head first, and the head's length when tensors follow in binary form (not copied)."""
     told, blobs, texts = [], [], []
     for spec in description.outputs:
         if spec.name not in request.outputs:
@@ -106,7 +106,7 @@ def answer(
     if request.id is not None:
         head["id"] = request.id
     text = _joined(head, told, texts)
-    return (b"".join([text, *blobs]), len(text)) if blobs else (text, None)
+    return [text, *blobs], len(text) if blobs else None
 
 
 def _joined(head: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]], texts: list[bytes]) -> bytes:

@@ -74,7 +74,8 @@ class Networks:
             found = await asyncio.to_thread(self._engines[description.name].infer, inputs, list(asked.outputs))
         except Exception as error:  # the engine's own errors have no common base
             raise Unavailable(f"The model {description.name} could not answer: {type(error).__name__}") from error
-        answer, head = await asyncio.to_thread(protocol.answer, description, asked, found)
+        parts, head = await asyncio.to_thread(protocol.answer, description, asked, found)
+        answer = b"".join(parts)
         if head is None:
             return Response(answer, media_type="application/json")
         return Response(answer, media_type="application/octet-stream", headers={protocol.HEAD_LENGTH: str(head)})
