@@ -217,17 +217,30 @@ async def test_a_batch_answers_each_entry_by_itself(replica: Replica, clock: Man
         {"request": {"method": "GET", "url": f"Patient/{known['id']}"}},
         {"request": {"method": "GET", "url": "Patient?identifier=urn:arcuate:id:patient:TEST|2"}},
         {"request": {"method": "GET", "url": "Patient/none"}},
+        {"request": {"method": "GET", "url": "Patient?birthdate=yesterday"}},
+        {"request": {"method": "GET", "url": "Patient?_count=1"}},
         {"request": {"method": "DELETE", "url": f"Patient/{known['id']}"}},
     ]
+    http = replica.http(Role.INTEGRATION)
 
-    answer = await replica.http(Role.INTEGRATION).post(
-        "/fhir", json={"resourceType": "Bundle", "type": "batch", "entry": entries}
-    )
+    answer = await http.post("/fhir", json={"resourceType": "Bundle", "type": "batch", "entry": entries})
 
-    statuses = [entry["response"]["status"][:3] for entry in answer.json()["entry"]]
-    assert statuses == ["201", "400", "200", "200", "404", "204"]
-    assert known == answer.json()["entry"][2]["resource"]
-    assert answer.json()["entry"][3]["resource"]["total"] == 1
+    made = answer.json()["entry"]
+    assert [entry["response"]["status"][:3] for entry in made] == [
+        "201",
+        "400",
+        "200",
+        "200",
+        "404",
+        "400",
+        "200",
+        "204",
+    ]
+    assert known == made[2]["resource"]
+    assert made[3]["resource"]["total"] == 1
+    assert [one["resource"]["id"] for one in made[6]["resource"]["entry"]] == [known["id"]]
+    following = await http.get(str(bundles.next_link(made[6]["resource"])))
+    assert [one["resource"]["identifier"][0]["value"] for one in following.json()["entry"]] == ["2"]
 
 
 async def test_searches_asked_together_find_what_each_finds_alone_on_every_page(fhir: FhirClient) -> None:

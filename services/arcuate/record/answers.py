@@ -47,6 +47,11 @@ def history(base: str, links: Sequence[Link], versions: Iterable[Version]) -> by
     return _bundle("history", links, [_version(base, version) for version in versions], None)
 
 
+def of_entries(kind: str, entries: Sequence[str]) -> bytes:
+    """Return the answer to a transaction or batch, whose entries are text already."""
+    return _bundle(kind, [], entries, None)
+
+
 def _found(base: str, hit: Hit, mode: str, view: View) -> str:
     body = view.of(hit.resource_type, hit.body)
     return f'{{"fullUrl":{encode_basestring(f"{base}/{hit.resource_type}/{hit.id}")},"resource":{body},"search":{{"mode":"{mode}"}}}}'

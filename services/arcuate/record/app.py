@@ -54,11 +54,10 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     context.database.migrate(package)
     trail = Trail(_audit_database(context))
     trail.database.migrate(audit)
-    record = _record(context, settings, trail)
     key = await context.database.write(
         lambda session: store.secret(driver_of(session.connection()), "pages", Fernet.generate_key().decode())
     )
-    pages = Pages(key, context.clock, settings.page_valid_s)
+    record = _record(context, settings, trail, Pages(key, context.clock, settings.page_valid_s))
 
     def ready() -> str | None:
         return trail.fault
@@ -68,7 +67,7 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     app = create_app(context, "Arcuate record", ready)
     app.state.record = record
     app.state.notifier = notifier
-    _add_system_routes(app, context, record, pages)
+    _add_system_routes(app, context, record)
     exports = Exports(record)
     add_export_routes(app, exports)
     add_audit_routes(app, trail, settings, record.indexer.zone)
@@ -77,8 +76,8 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     bookings = Bookings(record, record.indexer.zone)
     add_booking_routes(app, bookings)
     app.state.bookings = bookings
-    _add_quick_routes(app, record, pages)
-    _add_read_routes(app, record, pages)
+    _add_quick_routes(app, record)
+    _add_read_routes(app, record)
     _add_write_routes(app, record)
     seen = app.openapi
     app.openapi = lambda: openapi.described(seen(), record.parameters.types)  # type: ignore[method-assign]
@@ -105,7 +104,7 @@ def _audit_database(context: RoomContext) -> Database:
     return Database(context.database.url, schema=f"{context.database.schema or 'record'}_audit")
 
 
-def _record(context: RoomContext, settings: RecordSettings, trail: Trail) -> Record:
+def _record(context: RoomContext, settings: RecordSettings, trail: Trail, pages: Pages) -> Record:
     zone = context.site.zone if context.site.time_zone else ZoneInfo("UTC")
     loaded = parameters.load()
     bases = tuple(base.rstrip("/") for base in (HOUSE_BASE, settings.base_url) if base)
@@ -118,10 +117,11 @@ def _record(context: RoomContext, settings: RecordSettings, trail: Trail) -> Rec
     return Record(
         context.database, Readers(context.database), Writes(context.database), context.clock, settings, loaded,
         Indexer(loaded, zone, bases), reader, trail, News(context.clock, poll_s), {"Subscription": subscription},
+        pages,
     )  # fmt: skip
 
 
-def _add_system_routes(app: FastAPI, context: RoomContext, record: Record, pages: Pages) -> None:
+def _add_system_routes(app: FastAPI, context: RoomContext, record: Record) -> None:
     started = context.clock.now()
 
     @app.get("/fhir/metadata", dependencies=[open_to_all])
@@ -137,14 +137,14 @@ def _add_system_routes(app: FastAPI, context: RoomContext, record: Record, pages
 
     @app.get("/fhir", dependencies=[allow(*READERS)])
     async def search_system(request: Request) -> Response:
-        return await door.search_system(record, pages, request)
+        return await door.search_system(record, request)
 
     @app.post("/fhir/_search", dependencies=[allow(*READERS)])
     async def search_system_by_post(request: Request) -> Response:
-        return await door.search_system(record, pages, request, await door.form_pairs(request))
+        return await door.search_system(record, request, await door.form_pairs(request))
 
 
-def _add_quick_routes(app: RoomApp, record: Record, pages: Pages) -> None:
+def _add_quick_routes(app: RoomApp, record: Record) -> None:
     """Add what is asked most: reads by id, searches of a type, creates, Bundles."""
 
     async def read(request: Request, resource_type: str, logical_id: str) -> Response:
@@ -153,7 +153,7 @@ def _add_quick_routes(app: RoomApp, record: Record, pages: Pages) -> None:
         return door.version_response(found, request)
 
     async def search(request: Request, resource_type: str) -> Response:
-        return await door.search(record, pages, request, door.known(record, resource_type))
+        return await door.search(record, request, door.known(record, resource_type))
 
     async def create(request: Request, resource_type: str) -> Response:
         condition = header(request, b"if-none-exist")
@@ -164,7 +164,7 @@ def _add_quick_routes(app: RoomApp, record: Record, pages: Pages) -> None:
         base = door.base_of(request, record.settings)
         if body["type"] == "transaction":
             return FhirText(await service.transaction(record, principal_of(request), body, base))
-        return fhir_response(await batches.batch(record, principal_of(request), body, base))
+        return FhirText(await batches.batch(record, principal_of(request), body, base))
 
     # Names of our own (metadata, AuditEvent) and those that begin with _ or $ have routes of their own.
     kind, one = r"/fhir/(?!AuditEvent\Z|metadata\Z|[_$])([^/]+)", r"/fhir/(?!AuditEvent/|[_$])([^/]+)/(?![_$])([^/]+)"
@@ -184,12 +184,10 @@ def _doors(app: FastAPI) -> capability.Doors:
     )
 
 
-def _add_read_routes(app: FastAPI, record: Record, pages: Pages) -> None:
+def _add_read_routes(app: FastAPI, record: Record) -> None:
     @app.post("/fhir/{resource_type}/_search", dependencies=[allow(*READERS)])
     async def search_by_post(resource_type: str, request: Request) -> Response:
-        return await door.search(
-            record, pages, request, door.known(record, resource_type), await door.form_pairs(request)
-        )
+        return await door.search(record, request, door.known(record, resource_type), await door.form_pairs(request))
 
     @app.get("/fhir/{resource_type}/_history", dependencies=[allow(*READERS)])
     async def type_history(resource_type: str, request: Request) -> Response:

@@ -45,10 +45,11 @@ def _joined(word: str, parts: Sequence[Part]) -> Part:
 
 
 class Conditions:
-    """Makes conditions on `resource r`; a merged patient is asked for in the same transaction."""
+    """Makes conditions on `resource r`; a merged patient is asked for in the same transaction, once."""
 
     def __init__(self, driver: Driver, indexer: Indexer) -> None:
         self._driver, self._indexer = driver, indexer
+        self._families: dict[frozenset[str], set[str]] = {}
 
     def of(self, search: Search) -> Part:
         """Return what a match must meet."""
@@ -122,7 +123,16 @@ class Conditions:
         return any_of(alternatives)
 
     def family(self, patient_ids: Iterable[str]) -> set[str]:
-        """Return these patients with everybody who was merged into them and into whom they were merged."""
+        """Return these patients with everybody who was merged into them and into whom they were merged.
+
+        It is looked up once: whoever makes conditions here writes no patients between them.
+        """
+        asked = frozenset(patient_ids)
+        if asked not in self._families:
+            self._families[asked] = self._family(asked)
+        return self._families[asked]
+
+    def _family(self, patient_ids: Iterable[str]) -> set[str]:
         family = set(patient_ids)
         fresh = family
         for _ in range(_FAMILY_STEPS):

@@ -1,46 +1,46 @@
 """GET entries of batches and transactions: a read, a version or a search, answered inside the transaction that asks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from json.encoder import encode_basestring
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from arcuate.kernel.errors import Gone, Json, NotFound, NotSupported
-from arcuate.kernel.fhir import strict
+from arcuate.kernel.errors import Gone, NotFound, NotSupported
 from arcuate.record import store
 from arcuate.record.answers import searchset
 from arcuate.record.domain import etag
 from arcuate.record.driver import Driver
 from arcuate.record.indexing import Indexer
 from arcuate.record.limits import limited
+from arcuate.record.paging import Pages, links
 from arcuate.record.query import Reader
 from arcuate.record.search import Searcher
 
 Touched = Sequence[tuple[str, str, str | None]]
 
 
-@dataclass(frozen=True)
-class Got:
-    """The answer to a GET entry, and what it touched, for the trail."""
+class Got(NamedTuple):
+    """The answer to a GET entry as text, and what it touched, for the trail."""
 
-    entry: Json
+    entry: str
     interaction: str
     touched: Touched
 
 
-@dataclass(frozen=True)
 class Getter:
-    """Answers GET entries.
+    """Answers GET entries on one snapshot.
 
-    Attributes:
+    Args:
         base: Address of this server, for links.
         limit_s: Seconds that a search may take.
     """
 
-    driver: Driver
-    indexer: Indexer
-    reader: Reader
-    base: str
-    limit_s: float
+    def __init__(
+        self, driver: Driver, indexer: Indexer, reader: Reader, pages: Pages, base: str, limit_s: float
+    ) -> None:
+        self.driver, self.indexer, self.reader = driver, indexer, reader
+        self.pages, self.base, self.limit_s = pages, base, limit_s
+        self._searcher = Searcher(driver, indexer)
 
     def get(self, url: str, if_none_match: str | None = None, where: str = "") -> Got:
         """Answer one.
@@ -63,14 +63,11 @@ class Getter:
 
     def _search(self, resource_type: str, query: str) -> Got:
         asked = self.reader.read(resource_type, parse_qsl(query, keep_blank_values=True))
-        searcher = Searcher(self.driver, self.indexer)
         with limited(self.driver, self.limit_s):
-            found = searcher.found(asked)
-        body = searchset(self.base, [], found, asked)
+            found = self._searcher.found(asked)
+        body = searchset(self.base, links(self.pages, self.base, asked, found), found, asked).decode()
         touched = [(hit.resource_type, hit.id, hit.patient) for hit in [*found.matches, *found.included]]
-        return Got(
-            {"resource": strict.loads(body, strict.HOUSE), "response": {"status": "200 OK"}}, "search-type", touched
-        )
+        return Got(f'{{"resource":{body},"response":{{"status":"200 OK"}}}}', "search-type", touched)
 
     def _read(self, resource_type: str, logical_id: str, if_none_match: str | None, where: str) -> Got:
         stored = store.current(self.driver, resource_type, logical_id)
@@ -80,7 +77,8 @@ class Getter:
             raise Gone(f"This {resource_type} was deleted", where=where)
         touched = [(resource_type, logical_id, stored.patient)]
         if if_none_match == etag(stored.version):
-            return Got({"response": {"status": "304 Not Modified", "etag": if_none_match}}, "read", touched)
+            said = encode_basestring(if_none_match)
+            return Got(f'{{"response":{{"status":"304 Not Modified","etag":{said}}}}}', "read", touched)
         return Got(_found(stored.body, stored.version), "read", touched)
 
     def _version(self, resource_type: str, logical_id: str, number: str, where: str) -> Got:
@@ -96,6 +94,5 @@ class Getter:
         )
 
 
-def _found(body: str, version: int) -> Json:
-    resource = strict.loads(body.encode(), strict.HOUSE)
-    return {"resource": resource, "response": {"status": "200 OK", "etag": etag(version)}}
+def _found(body: str, version: int) -> str:
+    return f'{{"resource":{body},"response":{{"status":"200 OK","etag":{encode_basestring(etag(version))}}}}}'

@@ -17,7 +17,7 @@ from arcuate.record import answers, patch, service, store
 from arcuate.record.answers import Link
 from arcuate.record.domain import etag
 from arcuate.record.indexing import datetime_of, interval_of
-from arcuate.record.paging import Bookmark, Pages
+from arcuate.record.paging import links
 from arcuate.record.query import MOST, Pairs, Search, elements, summary
 from arcuate.record.requests import Outcome, StaleVersion
 from arcuate.record.requests import Request as Change
@@ -230,40 +230,34 @@ def view_of(request: Request, resource_type: str) -> View:
     return View("false" if word == "count" else word, names)
 
 
-async def search(record: Record, pages: Pages, request: Request, resource_type: str, form: Pairs = ()) -> Response:
+async def search(record: Record, request: Request, resource_type: str, form: Pairs = ()) -> Response:
     """Answer a search of one type."""
     pairs = [*_pairs(request.scope["query_string"]), *form]
     strictly = "handling=strict" in (header(request, b"prefer") or "").replace(" ", "")
     asked, page = await service.search(record, principal_of(request), resource_type, pairs, strictly=strictly)
-    return _searchset(record, pages, request, asked, page)
+    return _searchset(record, request, asked, page)
 
 
-async def search_system(record: Record, pages: Pages, request: Request, form: Pairs = ()) -> Response:
+async def search_system(record: Record, request: Request, form: Pairs = ()) -> Response:
     """Answer a search of several types or of all, or a link to a further page of any search."""
     if token := request.query_params.get("_page"):
-        return await _next_page(record, pages, request, token)
+        return await _next_page(record, request, token)
     pairs = [*_pairs(request.scope["query_string"]), *form]
     asked, page = await service.search_system(record, principal_of(request), pairs)
-    return _searchset(record, pages, request, asked, page)
+    return _searchset(record, request, asked, page)
 
 
-async def _next_page(record: Record, pages: Pages, request: Request, token: str) -> Response:
-    mark = pages.read(token)
+async def _next_page(record: Record, request: Request, token: str) -> Response:
+    mark = record.pages.read(token)
     kind, reader = mark.resource_type, record.reader
     asked = reader.read(known(record, kind), mark.pairs) if kind else reader.read_system(mark.pairs)
     page = await service.page(record, principal_of(request), asked, mark.position)
-    return _searchset(record, pages, request, asked, page)
+    return _searchset(record, request, asked, page)
 
 
-def _searchset(record: Record, pages: Pages, request: Request, asked: Search, page: Page) -> Response:
+def _searchset(record: Record, request: Request, asked: Search, page: Page) -> Response:
     base = base_of(request, record.settings)
-    query = urlencode(asked.pairs)
-    place = f"{base}/{asked.resource_type}" if asked.resource_type else base
-    links = [Link("self", place + (f"?{query}" if query else ""))]
-    if page.following is not None:
-        token = pages.token(Bookmark(asked.resource_type, asked.pairs, page.following))
-        links.append(Link("next", f"{base}?_page={token}"))
-    return FhirText(answers.searchset(base, links, page, asked))
+    return FhirText(answers.searchset(base, links(record.pages, base, asked, page), page, asked))
 
 
 async def system_history(record: Record, request: Request) -> Response:

@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from cryptography.fernet import Fernet, InvalidToken
 
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.errors import BadInput, Gone
-from arcuate.record.search import Position
+from arcuate.record.answers import Link
+from arcuate.record.query import Search
+from arcuate.record.search import Page, Position
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,14 @@ class Pages:
 
     def _now(self) -> int:
         return int(self.clock.now().timestamp())
+
+
+def links(pages: Pages, base: str, asked: Search, page: Page) -> list[Link]:
+    """Return the links of a page of a search: itself, and the next one where there is more."""
+    query = urlencode(asked.pairs)
+    place = f"{base}/{asked.resource_type}" if asked.resource_type else base
+    made = [Link("self", place + (f"?{query}" if query else ""))]
+    if page.following is not None:
+        token = pages.token(Bookmark(asked.resource_type, asked.pairs, page.following))
+        made.append(Link("next", f"{base}?_page={token}"))
+    return made

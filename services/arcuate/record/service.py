@@ -1,7 +1,7 @@
 """Use cases of the record, one function a verb: resources in, stored text out; no HTTP, no SQL text."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,8 +11,8 @@ from arcuate.kernel.auth import Principal
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.db import Database
 from arcuate.kernel.errors import ArcuateError, Conflict, Gone, Json, NotFound
-from arcuate.kernel.fhir import strict
 from arcuate.record import store, transactions
+from arcuate.record.answers import of_entries
 from arcuate.record.audit.trail import Entry, Trail
 from arcuate.record.changes import OwnRules, Writer, reads_nothing, source_uri
 from arcuate.record.domain import Stored, instant
@@ -21,6 +21,7 @@ from arcuate.record.entries import Getter
 from arcuate.record.feed import News
 from arcuate.record.indexing import Indexer, micros_of
 from arcuate.record.limits import limited
+from arcuate.record.paging import Pages
 from arcuate.record.parameters import Parameters
 from arcuate.record.policy import check_delete, check_write
 from arcuate.record.query import Pairs, Reader, Search
@@ -45,6 +46,7 @@ class Record:
         trail: The audit trail.
         news: Wakes readers of the feed.
         own_rules: What the record itself asks of a type beyond FHIR.
+        pages: Makes and reads links to further pages.
     """
 
     database: Database
@@ -58,6 +60,7 @@ class Record:
     trail: Trail
     news: News
     own_rules: OwnRules
+    pages: Pages
 
 
 async def read(record: Record, principal: Principal, resource_type: str, logical_id: str) -> store.Version:
@@ -273,18 +276,23 @@ def _apply_bundle(
     if said is not None:
         writer.add(said)
     unit.flush()
-    getter = Getter(driver, record.indexer, record.reader, base, record.settings.search_limit_s)
+    getter = getter_of(record, driver, base)
     got = {
         n: getter.get(request.url, request.if_match, f"{request.where}.request.url")
         for n, request in enumerate(requests)
         if request.method == "GET"
     }
     entries = [got[n].entry if n in got else transactions.answer_entry(outcomes[n]) for n in range(len(requests))]
-    answer = strict.dumps(transactions.answer(entries))
+    answer = of_entries("transaction-response", entries)
     if source is not None:
         store.keep_answer(driver, source, answer.decode(), micros_of(terms.now))
     touched = [(o.resource_type, o.id, o.patient) for o in outcomes.values()]
     return [*touched, *(one for found in got.values() for one in found.touched)], answer
+
+
+def getter_of(record: Record, driver: Driver, base: str) -> Getter:
+    """Return what answers GET entries of a Bundle in a transaction."""
+    return Getter(driver, record.indexer, record.reader, record.pages, base, record.settings.search_limit_s)
 
 
 def writer_of(record: Record, unit: Unit, terms: Terms) -> Writer:
@@ -318,19 +326,38 @@ async def written(
     raise AssertionError("unreachable")
 
 
+Touched = Sequence[tuple[str, str, str | None]]
+"""Type, id and patient of resources."""
+
+
 async def noted(
-    record: Record, principal: Principal, interaction: str, touched: Sequence[tuple[str, str, str | None]], detail: str = "",
+    record: Record, principal: Principal, interaction: str, touched: Touched, detail: str = "",
     *, written: bool = False, outcome: str = "0",
 ) -> None:  # fmt: skip
     """Put an action into the trail: every write, and every read that touched patient data."""
-    patients = tuple(dict.fromkeys(patient for _, _, patient in touched if patient))
+    entry = _entry(record, principal, interaction, touched, detail, written, outcome)
+    if entry is not None:
+        await record.trail.record([entry], durable=not principal.is_room)
+
+
+async def noted_reads(record: Record, principal: Principal, reads: Iterable[tuple[str, Touched]]) -> None:
+    """Put several reads into the trail together: each an entry of its own, all in one commit."""
+    made = [_entry(record, principal, interaction, touched) for interaction, touched in reads]
+    if entries := [entry for entry in made if entry is not None]:
+        await record.trail.record(entries, durable=not principal.is_room)
+
+
+def _entry(
+    record: Record, principal: Principal, interaction: str, touched: Touched, detail: str = "", written: bool = False,
+    outcome: str = "0",
+) -> Entry | None:  # fmt: skip
+    patients = tuple(dict.fromkeys([patient for _, _, patient in touched if patient]))
     if not written and not patients and not interaction.startswith("history"):
-        return
-    entry = Entry(
+        return None
+    return Entry(
         micros_of(record.clock.now()), interaction, outcome, principal.client, principal.subject, principal.name, detail,
-        tuple(f"{kind}/{logical_id}" for kind, logical_id, _ in touched if logical_id), patients,
+        tuple([f"{kind}/{logical_id}" for kind, logical_id, _ in touched if logical_id]), patients,
     )  # fmt: skip
-    await record.trail.record(entry, durable=not principal.is_room)
 
 
 def _absent(what: str) -> NotFound:

@@ -10,7 +10,7 @@ from arcuate.kernel.auth import Principal
 from arcuate.kernel.errors import BadInput, Json, NotSupported, TooLarge
 from arcuate.kernel.fhir import strict, types
 from arcuate.record import patch
-from arcuate.record.domain import etag, instant
+from arcuate.record.domain import instant
 from arcuate.record.indexing import datetime_of
 from arcuate.record.parameters import Parameters
 from arcuate.record.requests import Outcome, Request, check_resource
@@ -114,24 +114,15 @@ def _created(made: Request, extra: str | None, condition: Any, by_package: bool)
     )  # fmt: skip
 
 
-def answer(entries: Sequence[Json]) -> Json:
-    """Return the answer to a transaction."""
-    made: Json = {"resourceType": "Bundle", "type": "transaction-response"}
-    if entries:
-        made["entry"] = list(entries)
-    return made
-
-
-def answer_entry(outcome: Outcome) -> Json:
-    """Return one entry of the answer."""
+def answer_entry(outcome: Outcome) -> str:
+    """Return one entry of the answer, as text: ids are of a kind that needs no escapes."""
     if not outcome.id:
-        return {"response": {"status": _STATUS[outcome.status]}}
-    place = f"{outcome.resource_type}/{outcome.id}"
-    response = {
-        "status": _STATUS[outcome.status], "location": f"{place}/_history/{outcome.version}", "etag": etag(outcome.version),
-        "lastModified": instant(datetime_of(outcome.updated)),
-    }  # fmt: skip
-    return {"response": response}
+        return f'{{"response":{{"status":"{_STATUS[outcome.status]}"}}}}'
+    place, version = f"{outcome.resource_type}/{outcome.id}", outcome.version
+    return (
+        f'{{"response":{{"status":"{_STATUS[outcome.status]}","location":"{place}/_history/{version}",'
+        f'"etag":"W/\\"{version}\\"","lastModified":"{instant(datetime_of(outcome.updated))}"}}}}'
+    )
 
 
 def provenance(outcomes: Sequence[Outcome], bundle: Json, principal: Principal, recorded: str) -> Json | None:

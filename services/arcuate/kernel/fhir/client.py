@@ -68,8 +68,10 @@ class FhirClient:
             status = int(str(response.get("status", "500"))[:3])
             if status >= 400:
                 raise from_outcome(status, response.get("outcome"))
-            # A page inside a batch need not have a link to the next one. More than one is rare enough to be asked for again.
-            found.append(list(_listed(page)) if _is_whole(page) else await self.search(kind, query))
+            if bundles.next_link(page) is not None:
+                found.append([resource async for resource in self._from(page)])
+            else:  # some servers give a page inside a batch no link to the next one: then it is asked for again
+                found.append(list(_listed(page)) if _is_whole(page) else await self.search(kind, query))
         return found
 
     async def one(self, resource_type: str, query: Query) -> Json | None:
@@ -91,6 +93,11 @@ class FhirClient:
         page = await self._call(
             "POST", f"{self._base}/{resource_type}/_search", form=urlencode(dict(query or {}), doseq=True), safe=True
         )
+        async for resource in self._from(page):
+            yield resource
+
+    async def _from(self, page: Json) -> AsyncIterator[Json]:
+        """Yield the matches of a page and of those that follow it."""
         while True:
             for resource in _listed(page):
                 yield resource
@@ -203,7 +210,7 @@ async def call_operation(http: httpx.AsyncClient, path: str, bundle: Json, timeo
 
 def _is_whole(page: Json) -> bool:
     matches = sum((entry.get("search") or {}).get("mode") == "match" for entry in page.get("entry") or [])
-    return page.get("total") == matches and bundles.next_link(page) is None
+    return page.get("total") == matches
 
 
 def _only_asks(bundle: Json) -> bool:

@@ -83,8 +83,8 @@ class Trail:
     _flushing: asyncio.Task[None] | None = None
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def record(self, entry: Entry, *, durable: bool = True) -> None:
-        """Keep an entry.
+    async def record(self, entries: Sequence[Entry], *, durable: bool = True) -> None:
+        """Keep entries.
 
         Args:
             durable: Return only once it is: what cannot be audited is not answered. The house's own rooms at work do not wait for
@@ -96,10 +96,10 @@ class Trail:
         if len(self._waiting) >= _MOST_WAITING:
             raise StorageFault(self.fault or "The audit trail cannot keep up")
         if not durable and self.fault is None:
-            self._enqueue(entry, None)
+            self._enqueue(entries, None)
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._enqueue(entry, done)
+        self._enqueue(entries, done)
         await done
 
     async def settle(self) -> None:
@@ -108,8 +108,8 @@ class Trail:
         while self._flushing is not None:
             await asyncio.shield(self._flushing)
 
-    def _enqueue(self, entry: Entry, done: "asyncio.Future[None] | None") -> None:
-        self._waiting.append((entry, done))
+    def _enqueue(self, entries: Sequence[Entry], done: "asyncio.Future[None] | None") -> None:
+        self._waiting += [(entry, done) for entry in entries]
         if done is not None:
             self._hurry.set()
         if self._flushing is None:
