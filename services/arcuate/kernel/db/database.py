@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlmodel import Session
 
 from arcuate.kernel.db.driver import is_disc_error
@@ -83,7 +84,7 @@ class Database:
                 return fn(session)
         except IntegrityError:
             raise
-        except DBAPIError as error:
+        except (DBAPIError, NoConnection) as error:
             raise _storage_fault(error) from error
 
     def write_sync(self, fn: Callable[[Session], T]) -> T:
@@ -130,6 +131,8 @@ class Database:
             except DBAPIError as error:
                 if attempt == 2 or getattr(error.orig, "sqlstate", None) not in _RETRIED:
                     raise _storage_fault(error) from error
+            except NoConnection as error:
+                raise _storage_fault(error) from error
         raise AssertionError("unreachable")
 
     def _write_forever(self) -> None:
@@ -235,7 +238,8 @@ def _is_disc_error(error: BaseException) -> bool:
     return isinstance(cause, sqlite3.Error) and is_disc_error(cause)
 
 
-def _storage_fault(error: DBAPIError) -> StorageFault:
+def _storage_fault(error: DBAPIError | NoConnection) -> StorageFault:
     # The driver's text can hold values of the row: only its class is named.
-    kind = type(error.orig).__name__ if error.orig is not None else type(error).__name__
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    kind = type(cause or error).__name__
     return StorageFault(f"The database did not keep the change ({kind})", todo="Send it again later.")
