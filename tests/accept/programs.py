@@ -12,16 +12,20 @@ PROGRAM = Path(__file__).parents[1] / "gateway" / "program.py"
 
 
 @asynccontextmanager
-async def gateway(data: Path, *, before: Sequence[str] = ()) -> AsyncIterator[tuple[int, int]]:
+async def gateway(
+    data: Path, *, before: Sequence[str] = (), code: Path = PROGRAM, more: Sequence[str] = ()
+) -> AsyncIterator[tuple[int, int]]:
     """Run the program and all that it starts; yields the process and the HL7 port.
 
     Args:
         before: A command in front of it, such as strace or prlimit.
+        code: The program.
+        more: Arguments for it behind the data folder.
     """
     said = data.with_name(f"{data.name}.err")
     with said.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            *before, sys.executable, str(PROGRAM), str(data), stdout=asyncio.subprocess.PIPE, stderr=errors,
+            *before, sys.executable, str(code), str(data), *more, stdout=asyncio.subprocess.PIPE, stderr=errors,
             start_new_session=True,
         )  # fmt: skip
     try:

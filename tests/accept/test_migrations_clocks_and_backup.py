@@ -6,18 +6,23 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from tests.accept.sizes import size
 from tests.gateway.conftest import open_site
 from tests.gateway.messages import order
 
+from arcuate import gateway as gateway_package
 from arcuate.gateway.settings import GatewaySettings
 from arcuate.kernel.auth import Principal, Role, tokens
 from arcuate.kernel.db import Database
+from arcuate.kernel.db.migrate import configuration
 from arcuate.kernel.errors import Conflict, Unauthenticated
 
 STEPS = {
@@ -109,6 +114,36 @@ def test_f047_a_schema_of_a_newer_version_is_refused_in_words(database_url: str,
         database.migrate(package)
     database.close()
     assert "0009" in str(caught.value) and "newer" in str(caught.value)
+
+
+@pytest.mark.long
+def test_f047_a_journal_of_many_rows_of_the_first_version_is_upgraded_whole(database_url: str) -> None:
+    rows = size(5_000, 1_000_000)
+    database = Database(database_url, schema="gateway")
+    first = configuration(gateway_package)
+    with database._engine.connect() as connection, connection.begin():
+        first.attributes["connection"], first.attributes["schema"] = connection, database.schema
+        command.upgrade(first, "0001")
+    fill = (
+        "INSERT INTO frame (received, peer, profile, sender, control_id, kind, size, content_hash, resend_key, raw, answer_code, answer, "
+        "warning, resends) SELECT {at}, 'p', 'default', 'RIS', 'N' || n, 'ORM^O01', n, 'h' || n, 'k' || n, {raw}, 'AA', {raw}, '', 0 FROM {n}"
+    )
+    if database.is_sqlite:
+        numbers = f"(WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < {rows}) SELECT n FROM t)"
+        fill = fill.format(at="'2026-03-17 09:00:00.000000'", raw="x'4d5348'", n=numbers)
+    else:
+        fill = fill.format(at="'2026-03-17 09:00:00+00'", raw="'MSH'::bytea", n=f"generate_series(1, {rows}) n")
+    database.write_sync(lambda s: s.execute(sa.text(fill)) and None)
+
+    began = time.monotonic()
+    database.migrate(gateway_package)
+    print(
+        f"{rows} rows of the journal, {'SQLite' if database.is_sqlite else 'PostgreSQL'}: {time.monotonic() - began:.1f} s"
+    )
+    asked = sa.text("SELECT count(*), sum(size), sum(CASE WHEN unread THEN 1 ELSE 0 END) FROM frame")
+    assert tuple(database.read_sync(lambda s: s.execute(asked).one())) == (rows, rows * (rows + 1) // 2, 0)
+    database.migrate(gateway_package)  # nothing is left to do
+    database.close()
 
 
 def test_f046_a_token_of_a_clock_that_is_a_minute_ahead_is_taken_and_later_ones_are_not() -> None:

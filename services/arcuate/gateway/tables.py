@@ -163,7 +163,7 @@ class Halt(Base, table=True):
 
 
 class Cursor(Base, table=True):
-    """How far the feed has been read."""
+    """How far the feed has been read, what the door has handed over, and which receivers there is an alert about."""
 
     __tablename__ = "cursor"
     name: str = Field(primary_key=True)

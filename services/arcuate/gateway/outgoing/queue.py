@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, func, select
 
-from arcuate.gateway.tables import Outgoing, work
+from arcuate.gateway.tables import Cursor, Outgoing, work
+from arcuate.kernel.db import upsert
 from arcuate.kernel.errors import BadInput, Conflict, NotFound
 
 SEND, COMPOSE, REPORT = "send", "compose", "delivery"
@@ -114,6 +115,16 @@ def note_try(session: Session, number: int, reason: str, answer: bytes | None) -
     """Count a refused try."""
     values = {"tries": _TABLE.c.tries + 1, "reason": reason, "answer": answer}
     session.execute(sa.update(_TABLE).where(_TABLE.c.id == number).values(**values))
+
+
+def tell_once(session: Session, receiver: str, alert: bool) -> bool:
+    """Note that a receiver is (not) alerted about; returns whether that was otherwise before."""
+    name = f"alert:{receiver}"
+    found = session.get(Cursor, name)
+    if (found.value if found else 0) == int(alert):
+        return False
+    upsert(session, Cursor, {"name": name}, {"value": int(alert)})
+    return True
 
 
 def acknowledge_later(session: Session, control_id: str, code: str, answer: bytes, now: datetime) -> bool:

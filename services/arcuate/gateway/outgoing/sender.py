@@ -33,7 +33,7 @@ class Sender:
         self._database, self._settings, self._clock = database, settings, clock
         self._clients = {one.name: MllpClient(one.host, one.port, settings.send_timeout_s) for one in receivers}
         self._pauses: dict[str, float] = {}
-        self._alerted: set[str] = set()
+        self._alerted: dict[str, bool] = {}
         self.down: dict[str, datetime] = {}
         self._log = get_logger("gateway")
 
@@ -67,9 +67,9 @@ class Sender:
         try:
             answer = await client.send(row.raw, application=True)
         except Unavailable as error:
-            self._is_down(row)
+            await self._is_down(row)
             raise Later(self._pause(row.receiver), error.what) from error
-        self._is_up(row.receiver)
+        await self._is_up(row.receiver)
         return await self._heard(row, number, answer)
 
     def _load(self, session: Session, number: int) -> tuple[Outgoing, bool]:
@@ -99,19 +99,24 @@ class Sender:
         self._pauses[receiver] = pause
         return pause
 
-    def _is_down(self, row: Outgoing) -> None:
+    async def _is_down(self, row: Outgoing) -> None:
         now = self._clock.now()
         self.down.setdefault(row.receiver, now)
         age = (now - row.created).total_seconds()
-        if age >= self._settings.alert_age_s and row.receiver not in self._alerted:
-            self._alerted.add(row.receiver)
+        if age >= self._settings.alert_age_s and await self._tell(row.receiver, True):
             self._log.error(
                 "alert: a receiver does not answer, its messages wait", receiver=row.receiver, oldest_s=round(age)
             )
 
-    def _is_up(self, receiver: str) -> None:
+    async def _is_up(self, receiver: str) -> None:
         self._pauses.pop(receiver, None)
         self.down.pop(receiver, None)
-        if receiver in self._alerted:
-            self._alerted.discard(receiver)
+        if await self._tell(receiver, False):
             self._log.error("recovered: the receiver answers again", receiver=receiver)
+
+    async def _tell(self, receiver: str, alert: bool) -> bool:
+        """Say whether this is news: an alert stands until the recovery, whatever program noticed it."""
+        if self._alerted.get(receiver) is alert:
+            return False
+        self._alerted[receiver] = alert
+        return await self._database.write(lambda s: queue.tell_once(s, receiver, alert))
