@@ -265,14 +265,18 @@ def train(
 
 @app.command()
 def evaluate(
-    name: Annotated[str, typer.Argument(help="Which model: attendance, waiting, brain-t1, head-ct, wm-lesions.")],
+    name: Annotated[str, typer.Argument(help="attendance, waiting, brain-t1, brain-any, head-ct or wm-lesions.")],
     source: Annotated[Path | None, typer.Option("--from", help="Test data.")] = None,
     seed: Annotated[int, typer.Option(help="Seed.")] = 7,
+    robust: Annotated[bool, typer.Option("--robust", help="Brain networks: on degraded copies of the scans.")] = False,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Brain networks: fit the quality score, on held-out label maps.")
+    ] = False,
 ) -> None:
     """Measure a model and write the figures into its card."""
     from arcuate.training import evaluate_model
 
-    evaluate_model(name, source, seed, _say)
+    evaluate_model(name, source, seed, _say, "robust" if robust else "quality" if quality else "")
 
 
 @app.command()

@@ -16,6 +16,7 @@ Say = Callable[[str], None]
 
 TABULAR = ("attendance", "waiting")
 NETWORKS = ("brain-finder", "brain-t1", "brain-any")
+BRAIN = {"brain-t1": "segmenter", "brain-any": "other"}  # the role in imaging/pipelines.toml
 LESIONS = "wm-lesions"
 HEAD_CT = "head-ct"  # rules and an atlas: no network
 _MONTHS = 18
@@ -59,7 +60,7 @@ def train_model(name: str, source: Path | None, minutes: float, seed: int, say: 
         )
 
 
-def evaluate_model(name: str, source: Path | None, seed: int, say: Say) -> None:
+def evaluate_model(name: str, source: Path | None, seed: int, say: Say, check: str = "") -> None:
     """Measure a model: networks on labelled scans (written into the card), the others on a history."""
     models = HouseSettings().models_dir
     if name in TABULAR:
@@ -73,27 +74,32 @@ def evaluate_model(name: str, source: Path | None, seed: int, say: Say) -> None:
         if source is None:
             raise BadInput(f"{name} is measured on scans with drawn lesions", todo="Name their folder with --from.")
         asyncio.run(_evaluate_lesions(source, models, say))
-    elif name == "brain-t1":
+    elif name in BRAIN:
         if source is None:
-            raise BadInput("brain-t1 is measured on labelled scans", todo="Name their folder with --from.")
-        asyncio.run(_evaluate_network(source, models, say))
+            raise BadInput(f"{name} is measured on labelled scans", todo="Name their folder with --from.")
+        if check:
+            from arcuate import brain_checks
+
+            brain_checks.run(name, source, models, say, check)
+        else:
+            asyncio.run(_evaluate_network(name, source, models, say))
     else:
         raise BadInput(
-            f"There is no evaluation for {name!r}", todo=f"Known: {', '.join(TABULAR)}, brain-t1, wm-lesions, head-ct."
+            f"There is no evaluation for {name!r}", todo=f"Known: {', '.join((*TABULAR, *BRAIN))}, wm-lesions, head-ct."
         )
 
 
-async def _evaluate_network(source: Path, models: Path, say: Say) -> None:
+async def _evaluate_network(name: str, source: Path, models: Path, say: Say) -> None:
     from arcuate.imaging import evaluation
     from arcuate.measuring import networks
 
     async with networks() as infer:
-        scores = await evaluation.evaluate(source, infer, models, say)
+        scores = await evaluation.evaluate(source, infer, models, say, role=BRAIN[name])
     say(evaluation.table(scores))
     say(f"Mean Dice by side {evaluation.mean_dice(scores):.3f}")
-    version = tomllib.loads((models / "brain-t1" / "model.toml").read_text(encoding="utf-8"))["version"]
+    version = tomllib.loads((models / name / "model.toml").read_text(encoding="utf-8"))["version"]
     evaluation.write_card(
-        models / "brain-t1" / "card.md", scores, str(version), f"arcuate evaluate brain-t1 --from {source.name}"
+        models / name / "card.md", scores, str(version), f"arcuate evaluate {name} --from {source.name}"
     )
 
 

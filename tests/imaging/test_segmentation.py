@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from arcuate.imaging.contrast import labelled
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
-from arcuate.imaging.pipelines import Volume
+from arcuate.imaging.pipelines import Scan, Volume
 from arcuate.imaging.sampling import working_frame
 from arcuate.imaging.segmentation import Segmentation, segment
 
@@ -73,6 +74,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, shape, voxel, classes in (
         ("brain-finder", [56, 64, 72], 4.0, [0, 1]),
         ("brain-t1", [80, 96, 80], 2.0, CLASSES),
+        ("brain-any", [80, 96, 80], 2.0, CLASSES),
     ):
         (folder / name).mkdir()
         mirror = [[a, b] for a, b in RIGHT.items()] if len(classes) > 2 else []
@@ -239,3 +241,25 @@ def test_the_working_axes_always_run_to_right_anterior_superior(
     matrix, offset = frame.to_voxel(1.0, np.zeros(3))
     world = affine[:3, :3] @ (matrix @ np.array([1.0, 2.0, 3.0]) + offset) + affine[:3, 3]
     assert np.allclose(world, frame.turn @ [1.0, 2.0, 3.0])
+
+
+class T1Fails(Painted):
+    """The T1 network finds nothing in this contrast, the other one does."""
+
+    async def __call__(self, model: str, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        self.wrong = "nothing" if model == "brain-t1" else ""
+        return await super().__call__(model, inputs)
+
+
+async def test_a_file_that_the_t1_network_fails_on_goes_to_the_one_for_any_contrast(models: Path) -> None:
+    head = Scan(None, scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX))
+    made, why = await labelled(head, T1Fails(), models)
+    assert made.models[-1].name == "brain-any" and "brain-t1 failed" in why
+
+
+@pytest.mark.long
+async def test_what_both_networks_fail_on_is_refused_with_the_first_ones_reason(models: Path) -> None:
+    with pytest.raises(NotMeasurable, match="brain of 0 ml"):
+        await labelled(Scan(None, scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX)), Painted("nothing"), models)
+    made, why = await labelled(Scan(None, scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX)), Painted(), models)
+    assert made.models[-1].name == "brain-t1" and "plausible" in why

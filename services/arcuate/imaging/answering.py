@@ -209,7 +209,7 @@ def measurement_key(uid: str, rows: Sequence[InstanceRow], models_dir: Path, pip
     facts = hashlib.sha256(f"{uid} {pipeline.name}".encode())
     for digest in sorted(row.digest for row in rows):
         facts.update(digest.encode())
-    for rules in (*pipeline.rules, *pipeline.inputs.values()):
+    for rules in (*pipeline.rules, *pipeline.inputs.values(), *pipeline.otherwise.values()):
         facts.update(files("arcuate.imaging").joinpath(rules).read_bytes())
     for model in pipeline.models.values():
         described = models_dir / model / "model.toml"

@@ -42,7 +42,12 @@ class Score:
 
 
 async def evaluate(
-    data: Path, infer: Infer, models_dir: Path, say: Callable[[str], None], scheme: str = "neuromorphometrics"
+    data: Path,
+    infer: Infer,
+    models_dir: Path,
+    say: Callable[[str], None],
+    scheme: str = "neuromorphometrics",
+    role: str = "segmenter",
 ) -> list[Score]:
     """Segments every scan of the folder and compares it, side by side, with its manual labels.
 
@@ -57,21 +62,26 @@ async def evaluate(
             todo="The folder needs *_T1w*.nii.gz, *_dseg.nii.gz and schemes/*.csv inside or beside it.",
         )  # fmt: skip
     reference_table, found_table = read_scheme(schemes / f"{scheme}.csv"), read_scheme(schemes / "freesurfer.csv")
-    counted = {row["structure"] for row in _rows(schemes / "structures.csv") if row["in_mean"] == "1"}
+    in_mean = counted(schemes)
     scores: list[Score] = []
     for scan, manual in pairs:
         image = cast("SpatialImage", nibabel.load(scan))
         affine = cast("NDArray[np.float64]", np.asarray(image.affine, np.float64))
-        made = await segment(Volume(np.asarray(image.dataobj, np.float32), affine), infer, models_dir)
+        made = await segment(Volume(np.asarray(image.dataobj, np.float32), affine), infer, models_dir, role)
         labels = np.asarray(cast("SpatialImage", nibabel.load(manual)).dataobj).astype(np.int64)
         if labels.shape != made.labels.shape:
             raise BadInput("Scan and manual labels have different grids", where=manual.name)
         voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / 1000
         subject = scan.name.split("_T1w")[0]
-        new = compare(subject, made.labels, found_table, labels, reference_table, counted, voxel_ml)
+        new = compare(subject, made.labels, found_table, labels, reference_table, in_mean, voxel_ml)
         say(f"{subject}: mean Dice {mean_dice(new):.3f}")
         scores += new
     return scores
+
+
+def counted(schemes: Path) -> set[str]:
+    """Structures that enter the mean, by the table of a folder of schemes."""
+    return {row["structure"] for row in _rows(schemes / "structures.csv") if row["in_mean"] == "1"}
 
 
 def compare(
@@ -135,11 +145,12 @@ def write_card(card: Path, scores: Sequence[Score], version: str, command: str) 
     put_table(card, table(scores), version, f"`{command}` (ONNX Runtime engine, whole pipeline, sides scored apart)")
 
 
-def put_table(card: Path, made: str, version: str, how: str) -> None:
-    """Puts any table between the marks of a model card, in place of the one before."""
+def put_table(card: Path, made: str, version: str, how: str, mark: str = "measured") -> None:
+    """Puts any table between the marks of that name in a model card, in place of the one before."""
+    begin, end = (f"<!-- {mark}: {where} -->" for where in ("begin", "end"))
     text = card.read_text(encoding="utf-8")
-    told = f"{BEGIN}\nVersion {version}, measured on {datetime.now(UTC):%Y-%m-%d} with {how}.\n\n{made}\n{END}"
-    replaced, count = re.subn(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: told, text, flags=re.S)
+    told = f"{begin}\nVersion {version}, measured on {datetime.now(UTC):%Y-%m-%d} with {how}.\n\n{made}\n{end}"
+    replaced, count = re.subn(re.escape(begin) + ".*?" + re.escape(end), lambda _: told, text, flags=re.S)
     card.write_text(replaced if count else f"{text.rstrip()}\n\n{told}\n", encoding="utf-8")
 
 

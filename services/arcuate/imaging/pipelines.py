@@ -6,7 +6,7 @@ A pipeline is: series chosen by rules, tensors made of them, networks asked, and
 
 import tomllib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -49,6 +49,7 @@ class Pipeline:
     sr_title: str
     said_method: str
     limits: str
+    otherwise: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def first_input(self) -> str:
@@ -87,6 +88,8 @@ class Finding:
         warnings: What makes the values less sure, in words.
         model: The model that measured, with those that helped.
         uncertainty: How undecided the network was, where the method keeps its probabilities.
+        quality: From 0 to 1, what is to be expected of the labels (`quality.py`), where the method can say.
+        model_reason: Why this model measured, where there was a choice.
     """
 
     labels: NDArray[np.uint8]
@@ -95,6 +98,8 @@ class Finding:
     warnings: tuple[str, ...]
     model: Model
     uncertainty: Uncertainty | None = None
+    quality: float | None = None
+    model_reason: str = ""
 
 
 class Method(Protocol):

@@ -1,6 +1,7 @@
 """Measuring, the same for a folder, a NIfTI file and a received study: series, volume, labels, volumes, derived objects."""
 
 import asyncio
+import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -108,7 +109,7 @@ async def measure_study(
     scans: dict[str, Scan] = {}
     for role, rules in pipeline.inputs.items():
         try:
-            choice = await asyncio.to_thread(choose, found, rules)
+            choice = await asyncio.to_thread(_chosen, found, rules, pipeline.otherwise.get(role))
         except NotMeasurable:
             if role not in pipeline.optional:
                 raise
@@ -120,6 +121,18 @@ async def measure_study(
         data = await asyncio.to_thread(parser.pixels, frames, choice.grid.shape, file)
         scans[role] = Scan(choice, Volume(data, choice.grid.affine))
     return Measurement(pipeline, scans, await METHODS[pipeline.method](pipeline, scans, infer, models_dir))
+
+
+def _chosen(found: Sequence[Instance | Unreadable], rules: str, otherwise: str | None) -> Choice:
+    """Choose by the rules, or by the second ones where the first find nothing; the first ones' reason counts where neither do."""
+    try:
+        return choose(found, rules)
+    except NotMeasurable:
+        if otherwise is None:
+            raise
+        with contextlib.suppress(NotMeasurable):
+            return choose(found, otherwise)
+        raise
 
 
 async def measure_nifti(
@@ -216,6 +229,8 @@ def summary(measurement: Measurement, dropped: Sequence[str] = ()) -> dict[str, 
         ],
         "ranges": _ranges(finding),
         "not_measured": dict(finding.absent),
+        "quality": finding.quality,
+        "model_reason": finding.model_reason,
         "warnings": list(measurement.warnings),
         "left_out_of_objects": list(dropped),
     }

@@ -255,6 +255,12 @@ def _observation(
     }
     if stated := (summary.get("ranges") or {}).get(part.key):
         made["component"] = _range(stated, part.unit)
+    if (quality := summary.get("quality")) is not None:
+        made["note"].append(
+            {"text": f"Quality of the measurement {quality:.2f} of 1 (expected agreement with a drawing)."}
+        )
+    if reason := summary.get("model_reason"):
+        made["note"].append({"text": f"Measured by {reason}"})
     if series := summary.get("series"):
         made["note"].append({"text": f"Measured on {series['reason']}."})
         if series.get("scanner"):

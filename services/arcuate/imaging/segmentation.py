@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from arcuate.imaging import quality as judging
 from arcuate.imaging import sampling, uncertainty
 from arcuate.imaging.domain import RefusalCode, refuse
 from arcuate.imaging.pipelines import Infer, Volume, named
+from arcuate.imaging.quality import Fit, Signals
 from arcuate.imaging.sampling import Floats, Frame
 from arcuate.imaging.uncertainty import Uncertainty
 
@@ -56,13 +58,16 @@ class Quality:
     """What is known about how far the answer can be trusted.
 
     brain_ml: all structures without outer fluid. touches_edge: the brain reaches the edge of the field of view (or the
-    volume was cropped to it). stripped: the skull had been taken off. warnings: sentences for people.
+    volume was cropped to it). stripped: the skull had been taken off. warnings: sentences for people. signals, score: see
+    quality.py; no score where the model has no fit.
     """
 
     brain_ml: float
     touches_edge: bool
     stripped: bool
     warnings: tuple[str, ...]
+    signals: Signals
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,22 +100,24 @@ class Network:
     swapped: NDArray[np.int64]
 
 
-async def segment(volume: Volume, infer: Infer, models_dir: Path) -> Segmentation:
+async def segment(volume: Volume, infer: Infer, models_dir: Path, role: str = "segmenter") -> Segmentation:
     """Finds the brain, labels it and measures it.
 
-    `infer` answers a model's named inputs with its named outputs (see oip_client.py). Raises NotMeasurable, with the
+    `infer` answers a model's named inputs with its named outputs (see oip_client.py); `role` says which network of
+    pipelines.toml labels. Raises NotMeasurable, with the
     reason, for a volume that cannot be measured and for an answer that is not plausible; what `infer` raises passes
     through.
     """
     rules = tomllib.loads(RULES.read_text(encoding="utf-8"))
     models = named(PIPELINE).models
-    finder, segmenter = (load_model(models_dir, models[role]) for role in ("finder", "segmenter"))
+    finder, segmenter = (load_model(models_dir, models[role]) for role in ("finder", role))
     check(volume)
     frame = await asyncio.to_thread(sampling.working_frame, volume.affine)
     brain = await find_brain(volume, frame, infer, finder)
-    labels, origin, doubt = await _label(volume, frame, brain, infer, segmenter)
+    labelled = await _label(volume, frame, brain, infer, segmenter)
     used = (finder.used, segmenter.used)
-    return await asyncio.to_thread(_measure, volume, frame, labels, origin, brain, rules, used, doubt)
+    fit = judging.load_fit(models_dir, segmenter.used.name)
+    return await asyncio.to_thread(_measure, volume, frame, labelled, brain, rules, used, fit)
 
 
 def check(volume: Volume, wanted: str = "3D T1-weighted series with voxels near 1 mm") -> None:
@@ -236,10 +243,19 @@ def checked(answer: Mapping[str, NDArray[Any]], model: Network) -> NDArray[np.ui
     return found
 
 
-async def _label(
-    volume: Volume, frame: Frame, brain: Brain, infer: Infer, model: Network
-) -> tuple[NDArray[np.uint8], NDArray[np.float64], Uncertainty]:
-    """Labels at 1 mm (x, y, z), FreeSurfer numbers, the work coordinate of voxel 0, and the doubt on the labels' grid."""
+@dataclass(frozen=True)
+class _Labelled:
+    """labels at 1 mm (x, y, z), FreeSurfer numbers; origin: the work coordinate of voxel 0; doubt on the labels' grid."""
+
+    labels: NDArray[np.uint8]
+    origin: NDArray[np.float64]
+    doubt: Uncertainty
+    certainty: float
+    flips: float
+
+
+async def _label(volume: Volume, frame: Frame, brain: Brain, infer: Infer, model: Network) -> _Labelled:
+    """Ask the network for the box round the brain and for its mirror image, and join both answers."""
     factor = round(model.voxel_mm)  # 2 or 4: the network's voxel in steps of 1 mm
     shape = tuple(factor * n for n in model.shape)
     origin = sampling.aligned(frame, brain.centre - (np.array(shape) - 1) / 2)
@@ -260,7 +276,7 @@ async def _label(
         both: NDArray[np.uint16] = plain[k].astype(np.uint16) + other[model.swapped[k], ::-1]
         return both
 
-    def joined() -> tuple[NDArray[np.uint8], Uncertainty]:
+    def joined() -> _Labelled:
         labels = sampling.raised(class_at, model.classes, model.shape)
         for axis in range(3):
             labels = labels.repeat(factor // 2, axis)
@@ -268,10 +284,11 @@ async def _label(
         for axis in range(3):
             entropy = entropy.repeat(factor, axis)
         groups = _groups([int(label) for label in model.classes])
-        return labels, Uncertainty(entropy, uncertainty.ranges(class_at, 2 * 255, model.voxel_mm**3 / 1000, groups))
+        doubt = Uncertainty(entropy, uncertainty.ranges(class_at, 2 * 255, model.voxel_mm**3 / 1000, groups))
+        left_out = [k for k, label in enumerate(model.classes) if label in (0, CSF)]
+        return _Labelled(labels, origin, doubt, *judging.agreement(plain, other, model.swapped, left_out))
 
-    labels, doubt = await asyncio.to_thread(joined)
-    return labels, origin, doubt
+    return await asyncio.to_thread(joined)
 
 
 def _groups(classes: list[int]) -> Iterator[tuple[tuple[str, str], list[int]]]:
@@ -292,24 +309,35 @@ def _groups(classes: list[int]) -> Iterator[tuple[tuple[str, str], list[int]]]:
 def _measure(
     volume: Volume,
     frame: Frame,
-    labels: NDArray[np.uint8],
-    origin: NDArray[np.float64],
+    labelled: _Labelled,
     brain: Brain,
     rules: Mapping[str, Any],
     used: tuple[ModelUsed, ...],
-    doubt: Uncertainty,
+    fit: Fit | None,
 ) -> Segmentation:
-    labels = _one_piece(labels)
+    origin, doubt = labelled.origin, labelled.doubt
+    labels = _one_piece(labelled.labels)
     inside = sampling.inside(volume.data.shape, frame, origin, labels.shape)
     labels[~inside] = 0
+    seen_alike = _seen_alike(brain, labels, origin)
     voxels = np.bincount(labels.ravel(), minlength=256) / 1000.0  # 1 mm voxels to ml
     brain_ml = float(voxels[1:].sum() - voxels[CSF])
     volumes, absent = _volumes(voxels, brain.stripped)
     _judge(volumes, brain_ml, rules)
+    pairs = _pairs(volumes)
     volumes, doubtful, numbers = _without_doubtful(volumes, rules)
     labels[np.isin(labels, numbers)] = 0
     touches = _touches(labels, inside)
-    quality = Quality(brain_ml, touches, brain.stripped, _warnings(volume, brain, touches))
+    signals = Signals(
+        labelled.certainty,
+        labelled.flips,
+        seen_alike,
+        judging.symmetry(pairs),
+        1 - len(doubtful) / len(rules["structure"]),
+    )
+    score = fit.predicted(signals) if fit else None
+    warnings = (*_poor(score, rules), *_warnings(volume, brain, touches))
+    quality = Quality(brain_ml, touches, brain.stripped, warnings, signals, score)
     extent = volume.data.shape
     shown = Uncertainty(sampling.native(extent, frame, doubt.entropy, origin), doubt.ranges)
     return Segmentation(
@@ -337,6 +365,30 @@ def _one_piece(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         labels = labels.copy()
         labels[box][numbered != largest] = 0
     return labels
+
+
+def _seen_alike(brain: Brain, labels: NDArray[np.uint8], origin: NDArray[np.float64]) -> float:
+    """Dice of the labelled brain and the finder's, on the finder's grid."""
+    found = np.zeros(brain.mask.shape, np.bool_)
+    places = [
+        np.round(brain.start[a] + (np.arange(n) + 0.5) * brain.step - origin[a]).astype(int)
+        for a, n in enumerate(brain.mask.shape)
+    ]
+    kept = [np.flatnonzero((at >= 0) & (at < n)) for at, n in zip(places, labels.shape, strict=True)]
+    there = labels[np.ix_(*(at[inner] for at, inner in zip(places, kept, strict=True)))]
+    found[np.ix_(*kept)] = (there > 0) & (there != CSF)
+    return judging.overlap(found, brain.mask)
+
+
+def _pairs(volumes: tuple[StructureVolume, ...]) -> list[tuple[float, float]]:
+    by_key = {(v.code, v.side): v.ml for v in volumes}
+    return [(ml, by_key[code, "right"]) for (code, side), ml in by_key.items() if side == "left"]
+
+
+def _poor(score: float | None, rules: Mapping[str, Any]) -> tuple[str, ...]:
+    if score is None or score >= rules["quality"]["warned_below"]:
+        return ()
+    return (f"The quality of the measurement is only {score:.2f} of 1: small structures are likely to be wrong.",)
 
 
 def _touches(labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> bool:
@@ -412,7 +464,7 @@ def _structures() -> list[dict[str, Any]]:
 def _implausible(what: str) -> Exception:
     return refuse(
         RefusalCode.NOT_PLAUSIBLE, f"Unanswerable: the measurement gave a {what}",
-        "Check that the series is a T1-weighted MR of a whole adult head; do not use volumes of this series.",
+        "Check that the series is an MR of a whole adult head; do not use volumes of this series.",
     )  # fmt: skip
 
 

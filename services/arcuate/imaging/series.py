@@ -77,6 +77,7 @@ class Choice:
         reason: Why this one, as a sentence.
         warnings: What goes with the measurement.
         passed: The others, each with its reason.
+        rules: The file of rules that chose it.
     """
 
     facts: Facts
@@ -84,6 +85,7 @@ class Choice:
     reason: str
     warnings: tuple[str, ...]
     passed: tuple[Passed, ...]
+    rules: str = T1
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -126,7 +128,7 @@ def choose(found: Sequence[Instance | Unreadable], rules: str = T1) -> Choice:
         Passed(c.facts, Refusal(RefusalCode.NOT_SUITED, f"{best.facts.title} suits better")) for _, c in candidates[1:]
     ]
     lost = (f"{len(unreadable)} files could not be read and were left out",) if unreadable else ()
-    return replace(best, passed=tuple(passed + others), warnings=best.warnings + lost)
+    return replace(best, passed=tuple(passed + others), warnings=best.warnings + lost, rules=rules)
 
 
 def held(found: Sequence[Instance | Unreadable], conditions: Sequence[Rule], rules: str) -> bool:

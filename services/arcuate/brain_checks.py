@@ -1,0 +1,113 @@
+"""`arcuate evaluate brain-t1 --quality` and `--robust`: synthetic heads of the inference room, measuring of the imaging room."""
+
+import asyncio
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from arcuate.imaging import evaluation, quality, robustness, segmentation
+from arcuate.imaging.domain import NotMeasurable
+from arcuate.imaging.pipelines import Volume
+from arcuate.imaging.quality import Signals
+from arcuate.measuring import networks
+from arcuate.training import BRAIN
+
+if TYPE_CHECKING:
+    from arcuate.inference.training.generator import Range
+
+Say = Callable[[str], None]
+
+SHAPE, VOXEL = (100, 116, 100), 2.0
+EACH = 14  # renderings of each held-out map
+QUALITY = "quality"
+
+
+def _ranges() -> list["Range"]:
+    """What is rendered in turn: from what the T1 network was made for to what it must fail on."""
+    from arcuate.inference.training.generator import Range
+
+    plain = Range(shift=10.0)
+    hard = replace(plain, bias=1.0, thick=0.8, blur=0.8, gamma=0.5, rotation=16.0, cut=0.5)
+    return [plain, hard, replace(plain, contrast=1.0), replace(hard, contrast=0.5), plain, replace(plain, thick=1.0)]
+
+
+def _heads(labelmaps: Path, each: int) -> Iterator[tuple[str, Volume, np.ndarray]]:
+    """Yield map, rendered scan and true labels (FreeSurfer numbers) of the maps that no network was trained on."""
+    import torch
+
+    from arcuate.inference.training import labels, maps
+    from arcuate.inference.training.generator import Grid, Renderer
+    from arcuate.inference.training.train import HELD_OUT
+
+    scheme = labels.load()
+    renderer = Renderer(scheme, Grid(SHAPE, VOXEL))
+    affine = np.diag([VOXEL, VOXEL, VOXEL, 1.0])
+    affine[:3, 3] = -(np.array(SHAPE) - 1) / 2 * VOXEL
+    held = maps.prepare(labelmaps, Path(".cache"), scheme)[-HELD_OUT:]
+    ranges = _ranges()
+    for number, one in enumerate(held):
+        random = torch.Generator().manual_seed(700 + number)
+        for k in range(each):
+            image, target = renderer.sample(one, ranges[k % len(ranges)], random)
+            truth = np.array(scheme.classes, np.uint8)[target.numpy()]
+            yield one.name, Volume(image[0, 0].numpy(), affine), truth
+
+
+async def calibrate(name: str, labelmaps: Path, models: Path, say: Say, each: int = EACH) -> None:
+    """Fit the quality score of a network on renderings of held-out label maps; written beside the model and into its card."""
+    found: list[tuple[str, Signals, float]] = []
+    refused = 0
+    async with networks() as infer:
+        for number, (which, volume, truth) in enumerate(_heads(labelmaps, each)):
+            try:
+                made = await segmentation.segment(volume, infer, models, BRAIN[name])
+            except NotMeasurable as error:
+                refused += 1
+                say(f"{number}: refused ({error.refusal.what})")
+                continue
+            dice = robustness.mean_dice(made.labels, truth)
+            found.append((which, made.quality.signals, dice))
+            say(f"{number}: {which}: Dice {dice:.3f}, {made.quality.signals}")
+    version = str(tomllib.loads((models / name / "model.toml").read_text(encoding="utf-8"))["version"])
+    intercept, weights = quality.fitted([s for _, s, _ in found], [d for _, _, d in found])
+    rank, off = robustness.held_apart(found)
+    told = {
+        "model": name, "model_version": version, "made": f"{datetime.now(UTC):%Y-%m-%d}",
+        "how": f"{len(found)} renderings of 2 held-out label maps at 2 mm, T1-like to free contrast; mean Dice by side of "
+        "the measured structures; ridge regression", "refused": refused,
+        "rank_correlation": round(rank, 3), "mean_error": round(off, 3),
+    }  # fmt: skip
+    (models / name / quality.FIT).write_text(quality.written(told, intercept, weights), encoding="utf-8")
+    dices = np.array([d for _, _, d in found])
+    text = (
+        f"{len(found)} synthetic renderings of the held-out maps (Dice {dices.min():.2f} to {dices.max():.2f}; {refused} more "
+        f"were refused). Fitted on one map and tried on the other: rank correlation with the true mean Dice {rank:.2f}, mean "
+        f"error {off:.3f}."
+    )
+    command = f"`arcuate evaluate {name} --quality --from {labelmaps.name}`"
+    evaluation.put_table(models / name / "card.md", text, version, command, QUALITY)
+    say(text)
+
+
+async def robust(name: str, data: Path, models: Path, say: Say) -> None:
+    """Measure degraded copies of real scans; the table goes into the model's card."""
+    began = time.monotonic()
+    async with networks() as infer:
+        trials = await robustness.tried(data, infer, models, BRAIN[name], say)
+    made = robustness.table(trials)
+    say(made)
+    version = str(tomllib.loads((models / name / "model.toml").read_text(encoding="utf-8"))["version"])
+    command = f"`arcuate evaluate {name} --robust --from {data.name}`"
+    evaluation.put_table(models / name / "card.md", made, version, command, robustness.MARK)
+    say(f"{time.monotonic() - began:.0f} s")
+
+
+def run(name: str, source: Path, models: Path, say: Say, what: str) -> None:
+    """Do one of the two."""
+    asyncio.run((calibrate if what == QUALITY else robust)(name, source, models, say))
