@@ -11,6 +11,10 @@ from pathlib import Path
 PROGRAM = Path(__file__).parents[1] / "gateway" / "program.py"
 
 
+class Ended(Exception):
+    """The program ended before it had opened its door; the text is what it said."""
+
+
 @asynccontextmanager
 async def gateway(
     data: Path, *, before: Sequence[str] = (), code: Path = PROGRAM, more: Sequence[str] = ()
@@ -21,6 +25,9 @@ async def gateway(
         before: A command in front of it, such as strace or prlimit.
         code: The program.
         more: Arguments for it behind the data folder.
+
+    Raises:
+        Ended: It ended before its door was open.
     """
     said = data.with_name(f"{data.name}.err")
     with said.open("wb") as errors:
@@ -31,7 +38,8 @@ async def gateway(
     try:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), 120)
-        assert line, said.read_text()
+        if not line:
+            raise Ended(said.read_text())
         yield process.pid, int(line)
     finally:
         with suppress(ProcessLookupError):

@@ -68,6 +68,30 @@ async def test_f042_a_flush_that_fails_is_never_acknowledged_positively_and_what
             assert (await site.order(f"ACC{number}"))["meta"]["versionId"] == "1"
 
 
+@pytest.mark.long
+async def test_f042_a_flush_of_the_record_that_fails_loses_and_doubles_nothing(tmp_path: Path, strace: str) -> None:
+    """The record's log cannot be flushed for a while: what was acknowledged waits in the journal, and is applied once in the end."""
+    await _made(tmp_path / "data")
+    failing = (
+        strace, "-f", "-qq", "-o", str(tmp_path / "trace"), "-P", str(tmp_path / "data/record/record.db-wal"),
+        "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO:when=2..4",
+    )  # fmt: skip
+    async with gateway(tmp_path / "data", before=failing) as (_, port):
+        async with MllpClient("127.0.0.1", port, 20) as client:
+            for number in range(_FLUSHES):
+                message = order(f"ACC{number}", f"1{number}", placer=f"P{number}", control_id=f"N{number}")
+                assert await _code(client, message) == "AA"
+        async with asyncio.timeout(60):
+            while (tmp_path / "trace").read_text().count("EIO") < 2:
+                await asyncio.sleep(0.1)
+    async with open_site(tmp_path / "data", GatewaySettings(port=0), start=datetime.now(UTC)) as site:
+        site.clock.advance(120)
+        await site.settle()
+        assert await site.errors() == []
+        for number in range(_FLUSHES):
+            assert (await site.order(f"ACC{number}"))["meta"]["versionId"] == "1"
+
+
 async def test_f049_with_no_descriptors_left_who_is_connected_goes_on_and_afterwards_all_may_come(
     tmp_path: Path,
 ) -> None:

@@ -8,10 +8,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import registry
 from sqlmodel import Field, Session, SQLModel, select
+from structlog.testing import capture_logs
 
 from arcuate.kernel.clock import ManualClock, SystemClock
-from arcuate.kernel.db import Database, UtcDateTime
+from arcuate.kernel.db import Database, UtcDateTime, skew
 from arcuate.kernel.errors import Conflict, StorageFault
+from arcuate.kernel.log import get_logger
 from arcuate.kernel.work import Job, Later, LeaseLost, Park, Terms, Worker, WorkTable
 
 
@@ -313,4 +315,58 @@ async def test_f046_a_host_whose_clock_is_ahead_takes_no_job_that_another_has_in
         assert await Worker(database, WORK, Ahead(), {"map": quick}).drain() == 0
         assert await database.write(lambda s: WORK.claim(s, Terms(["map"], Ahead().now()))), "by its own clock it would"
     assert taken == []
+    database.close()
+
+
+async def test_f043_a_server_that_has_no_connection_left_is_said_in_time_and_serves_again(postgres_url: str) -> None:
+    """The server grants two connections; twenty writes come at once."""
+    admin = Database(postgres_url, schema="room")
+    Base.metadata.create_all(admin._engine)
+    role = f"room_{postgres_url.split('?', maxsplit=1)[0].rpartition('/')[2]}"
+
+    def ask(*statements: str) -> None:
+        admin.write_sync(lambda s: [s.execute(sa.text(one)) for one in statements] and None)
+
+    ask(
+        f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2", f"GRANT ALL ON SCHEMA room TO {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA room TO {role}", f"GRANT ALL ON ALL SEQUENCES IN SCHEMA room TO {role}",
+    )  # fmt: skip
+    database = Database(postgres_url.replace("arcuate@", f"{role}@"))
+
+    def slow(session: Session) -> None:
+        session.execute(sa.text("SET LOCAL search_path = room"))
+        session.add(Note(text="kept", at=SystemClock().now()))
+        session.flush()
+        session.execute(sa.text("SELECT pg_sleep(0.3)"))
+
+    loop = asyncio.get_running_loop()
+
+    async def timed() -> tuple[type | None, float]:
+        began = loop.time()
+        try:
+            await database.write(slow)
+        except StorageFault as error:
+            return type(error), loop.time() - began
+        return None, loop.time() - began
+
+    answers = await asyncio.gather(*(timed() for _ in range(20)))
+    refused = [took for what, took in answers if what is not None]
+    assert {what for what, _ in answers} == {None, StorageFault}
+    assert max(refused) < 5 + 3  # its own wait, and that for one of six threads on a busy machine
+    ask(f"ALTER ROLE {role} CONNECTION LIMIT 50")
+    assert [what for what, _ in await asyncio.gather(*(timed() for _ in range(20)))] == [None] * 20
+    assert len(await texts(admin)) == 40 - len(refused)
+    database.close()
+    ask(f"REASSIGN OWNED BY {role} TO CURRENT_USER", f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    admin.close()
+
+
+async def test_f046_a_clock_that_differs_from_the_servers_is_one_alert_and_one_recovery(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    with capture_logs() as logs:
+        alerted = False
+        for clock in (SystemClock(), Ahead(), Ahead(), SystemClock(), SystemClock()):
+            alerted = await skew.look(database, clock, get_logger("room"), alerted)
+    assert [one["event"].split(":")[0] for one in logs] == ["alert", "recovered"]
+    assert 170 < logs[0]["ahead_s"] < 190
     database.close()

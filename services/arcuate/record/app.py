@@ -85,7 +85,7 @@ async def open_room(context: RoomContext, settings: RecordSettings | None = None
     @contextlib.asynccontextmanager
     async def run() -> AsyncIterator[None]:
         try:
-            async with notifier.run() if settings.notify else contextlib.nullcontext(), bookings.run():
+            async with notifier.run(context.loops) if settings.notify else contextlib.nullcontext(), bookings.run():
                 yield
         finally:
             record.news.close()

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sqlmodel import Session
 
 from arcuate.kernel import codes
+from arcuate.kernel.background import Loops
 from arcuate.kernel.errors import ArcuateError, Json, Refused
 from arcuate.kernel.fhir import strict
 from arcuate.kernel.log import get_logger
@@ -61,16 +62,16 @@ class Notifier:
         self._log = get_logger("record")
 
     @contextlib.asynccontextmanager
-    async def run(self) -> AsyncIterator[None]:
+    async def run(self, loops: Loops) -> AsyncIterator[None]:
         """Work in the background until the context is left."""
         self.record.news.listen(self._wake.set)
-        task = asyncio.get_running_loop().create_task(self._forever())
         try:
-            yield
+            async with loops.run("subscriptions", self._forever):
+                yield
         finally:
-            for one in (task, *self._running.values()):
+            for one in self._running.values():
                 one.cancel()
-            await asyncio.gather(task, *self._running.values(), return_exceptions=True)
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
             await self.client.aclose()
 
     async def drain(self) -> None:
