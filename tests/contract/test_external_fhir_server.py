@@ -18,6 +18,7 @@ from arcuate.house import HouseSettings
 from arcuate.kernel.auth import Principal, Role, tokens
 from arcuate.kernel.clock import SystemClock
 from arcuate.kernel.fhir.client import FhirClient
+from arcuate.kernel.fhir.feed import FeedReader
 from arcuate.kernel.settings import SiteSettings
 from arcuate.programs import running
 
@@ -201,3 +202,42 @@ async def test_our_own_record_pages_by_links(server: httpx.AsyncClient) -> None:
     found = await fhir.search("Schedule", {"_count": "2"})
 
     assert [one["actor"][0]["display"] for one in found] == list("01234")
+
+
+class Standard(httpx.AsyncHTTPTransport):
+    """Reaches our own record as a server that knows R4's history alone: what it does not know it leaves out."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/fhir/_history":
+            kept = [one for one in request.url.params.multi_items() if one[0] in ("_since", "_count", "_before")]
+            request.url = request.url.copy_with(params=kept)
+        return await super().handle_async_request(request)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_server_without_a_cursor_is_followed_by_since(server: httpx.AsyncClient) -> None:
+    cursor: list[int] = []
+
+    async def load() -> int | None:
+        return cursor[-1] if cursor else None
+
+    async def save(reached: int) -> None:
+        cursor.append(reached)
+
+    def reader(**more: int) -> FeedReader:
+        return FeedReader(FhirClient(plain), load, save, types=("Endpoint", "Schedule"), **more)
+
+    async with httpx.AsyncClient(transport=Standard(), base_url=server.base_url, headers=server.headers) as plain:
+        fhir = FhirClient(server)
+        before = [change.id async for change in reader(page=2).available()]
+        assert before == [one["id"] for one in await fhir.search("Schedule")]
+
+        feed = reader()
+        assert {change.id async for change in feed.available()} <= set(before)  # the overlap comes again after a start
+        made = await fhir.create({"resourceType": "Schedule", "actor": [{"display": "new"}]})
+        await fhir.create({"resourceType": "Location", "name": "of another type"})
+        await fhir.update({**made, "comment": "changed"})
+        await fhir.delete("Schedule", made["id"])
+        seen = [(one.id, one.version, one.resource is None) async for one in feed.available()]
+        assert seen == [(made["id"], "1", False), (made["id"], "2", False), (made["id"], "3", True)]
+        assert [one async for one in feed.available()] == []

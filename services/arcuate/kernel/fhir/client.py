@@ -101,10 +101,15 @@ class FhirClient:
         while True:
             for resource in _listed(page):
                 yield resource
-            link = bundles.next_link(page)
-            if link is None:
+            further = await self.following(page)
+            if further is None:
                 return
-            page = await self._call("GET", self._local(link), safe=True)
+            page = further
+
+    async def following(self, page: Json) -> Json | None:
+        """Return the page that follows one of a search or history; None behind the last."""
+        link = bundles.next_link(page)
+        return None if link is None else await self._call("GET", self._local(link), safe=True)
 
     async def create(self, resource: Json, if_none_exist: Mapping[str, str] | str | None = None) -> Json:
         """Create a resource and return it as stored; with a condition, return the one that matches instead if there is one."""

@@ -1,13 +1,17 @@
-"""The feed: the record's system history, oldest first, read by a cursor that the reader keeps in its own database."""
+"""The feed: the record's system history, oldest first, read by a cursor that the reader keeps in its own database.
+
+A server that stands in for the record and knows no cursor is read by FHIR's own `_since` (`since.py`); the cursor then is a time.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
 from arcuate.kernel.clock import Clock, SystemClock
-from arcuate.kernel.errors import ArcuateError, Json, Unavailable
+from arcuate.kernel.errors import ArcuateError, BadInput, Json, Unavailable
 from arcuate.kernel.fhir import bundle as bundles
 from arcuate.kernel.fhir.client import FhirClient
+from arcuate.kernel.fhir.since import History, has_cursor
 from arcuate.kernel.log import get_logger
 
 LoadCursor = Callable[[], Awaitable[int | None]]
@@ -16,6 +20,8 @@ SaveCursor = Callable[[int], Awaitable[object]]
 _WAIT_S = 25
 _PAGE = 200
 _LONGEST_PAUSE_S = 10.0
+_POLL_S = 1.0  # between two questions to a server that cannot hold an answer back
+_FAR = 1000  # numbers of other types, which to read past again costs one question
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Change:
     """One version of one resource, in commit order.
 
     Attributes:
-        seq: Number in the feed; later changes have higher ones.
+        seq: Number in the feed; later changes have higher ones. Of a server without a cursor: the second in which it was written.
         version: `meta.versionId` of this change.
         resource: As stored; None when it was deleted.
     """
@@ -57,11 +63,22 @@ class FeedReader:
         self._fhir, self._load, self._save = fhir, load_cursor, save_cursor
         self._types, self._page, self._wait_s = ",".join(sorted(types)), page, wait_s
         self._clock = clock or SystemClock()
+        self._standard: History | None = None
         self._log = get_logger("kernel")
 
     async def __aiter__(self) -> AsyncIterator[Change]:
         """Yield changes for ever."""
-        cursor = await self._load() or 0
+        async for changes, reached in self.pages():
+            for change in changes:
+                yield change
+            await self._save(reached)
+
+    async def pages(self) -> AsyncIterator[tuple[list[Change], int]]:
+        """Yield changes for ever, those together that were there together, with the cursor behind them.
+
+        Whoever takes a page keeps its cursor. Where other types alone were written, one comes now and then that is empty.
+        """
+        cursor = kept = await self._load() or 0
         pause = 0.0
         while True:
             try:
@@ -72,11 +89,10 @@ class FeedReader:
                 await self._clock.sleep(pause)
                 continue
             pause = 0.0
-            for change in changes:
-                yield change
-            if reached != cursor:
-                cursor = reached
-                await self._save(cursor)
+            cursor = reached
+            if changes or cursor - kept >= _FAR:
+                yield changes, cursor
+                kept = cursor
 
     async def available(self) -> AsyncIterator[Change]:
         """Yield what is there now and end: for tests, and to catch up before a door opens.
@@ -100,8 +116,19 @@ class FeedReader:
             query["_wait"] = str(wait_s)
         if self._types:
             query["_type"] = self._types
-        page = await self._fhir.history(query, wait_s)
-        return [_change(entry) for entry in page.get("entry") or []], _cursor(page)
+        if self._standard is None:
+            try:
+                page = await self._fhir.history(query, wait_s)
+            except BadInput:  # a strict server does not know `_after`
+                page = {}
+            if has_cursor(page):
+                return [_change(entry) for entry in page.get("entry") or []], _cursor(page)
+            self._standard = History(self._fhir, frozenset(filter(None, self._types.split(","))), self._page)
+            self._log.info("feed by _since", reason="the server that stands in for the record has no cursor")
+        found, reached = await self._standard.read(cursor)
+        if wait_s and not found:
+            await self._clock.sleep(min(wait_s, _POLL_S))
+        return [Change(second, *written, resource) for second, written, resource in found], reached
 
 
 def _change(entry: Json) -> Change:
