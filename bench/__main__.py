@@ -1,5 +1,5 @@
 """`make bench`: the HL7 door, beside the house at work, against a C program that does nothing but store and acknowledge; then how long answers
-take (`answers.py`), and FHIR over HTTP (`fhir.py`), in one run.
+take (`answers.py`), FHIR over HTTP (`fhir.py`), and what handing a head over costs (`handover.py`), in one run.
 
 Only the ratio means something: both sides share the machine, the disc and the minute. The tools of the limits folder (a load
 generator and the smallest sink) are compiled into `build/bench`; the folder is named by ARCUATE_SHARED, or lies beside the checkout.
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import answers, fhir, tokenizer
+from bench import answers, fhir, handover, tokenizer
 
 ROOT = Path(__file__).parent.parent
 LIMITS = Path(os.environ.get("ARCUATE_SHARED", ROOT.parent / "shared")) / "tools" / "limits"
@@ -41,6 +41,7 @@ def main() -> int:
     if "answers" in sys.argv[1:]:
         return 0
     fhir.report(LIMITS, BUILT)
+    handover.report()
     return 0
 
 
