@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -67,7 +68,7 @@ async def open_room(context: RoomContext, settings: ImagingSettings | None = Non
     receiver = Receiver(
         context.database, spool, door, context.clock, settings.quiet_s, lambda: _wake_from_thread(loop, imaging)
     )
-    worker = service.make_worker(imaging, receiver)
+    worker = service.make_worker(imaging, receiver, context.loops)
     peers = commitment.peers(settings.commitment_to)
     committer = Committer(context.database, spool, context.clock, settings.ae_title, peers) if peers else None
     listener = Listener(context.database, context.clock, lambda: _wake_from_thread(loop, imaging))
@@ -88,14 +89,13 @@ async def open_room(context: RoomContext, settings: ImagingSettings | None = Non
         await _sweep(imaging)
         await asyncio.to_thread(scp.open)
         state.open = True
-        housekeeping = asyncio.create_task(_keep_house(imaging))
         try:
-            async with worker.run():
+            async with worker.run(), context.loops.run("housekeeping", partial(_keep_house, imaging)):
                 yield
         finally:
             state.open = False
             await asyncio.to_thread(scp.close)
-            await _stop(housekeeping, *imaging.running.values())
+            await _stop(*imaging.running.values())
             door.close()
             reader.close()
             if elsewhere is not None:

@@ -15,11 +15,12 @@ from arcuate.imaging.pulling import pull
 from arcuate.imaging.receiving import Receiver
 from arcuate.imaging.sending import send_results
 from arcuate.imaging.tables import MeasurementRow, StudyRow, work
+from arcuate.kernel.background import Loops
 from arcuate.kernel.errors import Conflict, NotFound
 from arcuate.kernel.work import Worker
 
 
-def make_worker(imaging: Imaging, receiver: Receiver) -> Worker:
+def make_worker(imaging: Imaging, receiver: Receiver, loops: Loops) -> Worker:
     """Return the worker of this room's jobs."""
     handlers = {
         store.SETTLE: lambda job: settle(imaging, job),
@@ -28,7 +29,7 @@ def make_worker(imaging: Imaging, receiver: Receiver) -> Worker:
         store.SEND: lambda job: send_results(imaging, job),
         store.PULL: lambda job: pull(imaging, receiver, job),
     }
-    imaging.worker = Worker(imaging.database, work, imaging.clock, handlers, name="imaging")
+    imaging.worker = Worker(imaging.database, work, imaging.clock, handlers, name="imaging", loops=loops)
     return imaging.worker
 
 
