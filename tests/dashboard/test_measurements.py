@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,10 +12,13 @@ import pytest_asyncio
 from dashboard_world import Browser, Department
 
 from arcuate.dashboard.domain.measurements import CS_COMPARISON, no_change_because, value_of, values_of
+from arcuate.dashboard.render import Renderer
+from arcuate.dashboard.settings import DashboardSettings
 from arcuate.dashboard.words import Wording
 from arcuate.kernel import codes
 from arcuate.kernel.auth import Role
 from arcuate.kernel.codes import Json
+from arcuate.kernel.settings import SiteSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 WORDS = Wording(datetime(2026, 3, 17, tzinfo=UTC), ZoneInfo("Europe/Zurich"))
@@ -163,3 +167,28 @@ async def test_without_images_the_page_says_what_comes_next(filled: Department) 
     page = " ".join((await reader.open(f"/case/{ledger['SYN-26-0404']['id']}/measurements")).text.split())
     assert "No images yet." in page
     assert "They come by themselves" in page
+
+
+async def test_nearest_cases_stand_with_their_caveat_and_a_far_brain_with_a_warning() -> None:
+    near = {
+        "training": [{"key": "training_seg_05", "distance": Decimal("1.17"), "differs": [{"name": "Accumbens", "percent": 54}]}],
+        "site": [{"key": "3f0a9c11-0000", "distance": Decimal("0.41"), "differs": [{"name": "Thalamus", "percent": -7}]}],
+        "limit": Decimal("1.11"), "far": True, "structures": 16, "caveat": "It shows where, not why.",
+    }  # fmt: skip
+
+    def shown(near: Json | None) -> str:
+        said = SimpleNamespace(silent=None)
+        view = SimpleNamespace(
+            values=[1], said=said, series={}, result={}, norm="none", words=WORDS, nearest=SimpleNamespace(value=near)
+        )
+        renderer = Renderer(SiteSettings(time_zone="Europe/Zurich"), DashboardSettings())
+        return " ".join(renderer.text("measurements/trust.html", view=view, oob=False).split())
+
+    told = shown(near)
+    assert "Far from everything trained on</b>: 1.17 to the nearest" in told and "lie up to 1.11" in told
+    assert "study 3f0a9c11, 0.41: thalamus -7 % here" in told and "training seg 05, 1.17: accumbens +54 % here" in told
+    assert "where, not why" in told
+    assert "Far from" not in shown({**near, "far": False, "site": []}) and "no other study" in shown(
+        {**near, "site": []}
+    )
+    assert "Trained on" not in shown(None)

@@ -10,13 +10,15 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 from highdicom.seg import Segmentation, SegmentDescription
+from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset
 
-from arcuate.imaging import derived, structures
+from arcuate.imaging import derived, picture, secondary_capture, structures
 from arcuate.imaging.derived import Measured, Model
 from arcuate.imaging.parsing import Parser
 from arcuate.imaging.pipelines import named
+from arcuate.imaging.secondary_capture import KeyImage
 from arcuate.imaging.seg import build_seg, present_parts, read_labels
 from arcuate.imaging.series import Choice, choose
 from arcuate.imaging.sr import build_sr, read_volumes
@@ -88,6 +90,23 @@ def test_the_verifier_finds_no_error_in_objects_of_lesions(made: Made, dciodvfy:
         path.write_bytes(derived.encode(made_here))
         said = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False).stderr
         assert [line for line in said.splitlines() if line.startswith("Error")] == []
+
+
+def test_the_verifier_finds_no_error_in_key_images_and_they_say_research_use(
+    made: Made, dciodvfy: str, tmp_path: Path
+) -> None:
+    shown = picture.captioned([Image.new("RGB", (151, 101))], ["Hippocampus, coronal 3 of 9"])
+    key_images = [KeyImage("Hippocampus, outlined", shown), KeyImage("Hippocampus, map of doubt", shown)]
+    objects = secondary_capture.build(made[0].grid, key_images, MODEL, AT, BRAIN)
+    assert len({o.SOPInstanceUID for o in objects}) == 2 and len({o.SeriesInstanceUID for o in objects}) == 1
+    assert objects[0].StudyInstanceUID == made[2].StudyInstanceUID
+    assert "Research use only" in objects[0].DerivationDescription and objects[0].BurnedInAnnotation == "NO"
+    path = tmp_path / "picture.dcm"
+    path.write_bytes(derived.encode(objects[0]))
+    said = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False).stderr
+    assert [line for line in said.splitlines() if line.startswith("Error")] == []
+    assert (dcmread(path).pixel_array == np.asarray(shown)).all()
+    assert np.asarray(shown)[-20:, :150].max() > 200  # the words stand in the pixels
 
 
 def test_illegal_values_of_the_source_are_dropped_and_listed(made: Made) -> None:

@@ -14,7 +14,9 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from arcuate.house import HouseSettings, open_house
+from arcuate.imaging import sending
 from arcuate.imaging.settings import ImagingSettings
+from arcuate.kernel.errors import Refused, Unavailable
 from arcuate.kernel.settings import SiteSettings
 
 from .conftest import ROOT, free_port
@@ -71,7 +73,9 @@ async def _jobs(desk: Any, count: int = 1, within_s: float = 60) -> Any:
         await asyncio.sleep(0.1)
 
 
-async def test_a_study_is_fetched_whole_and_what_the_pacs_lacks_is_parked_in_words(desk: Any, pacs: str) -> None:
+async def test_a_study_is_fetched_whole_and_what_the_pacs_lacks_is_parked_in_words(
+    desk: Any, pacs: str, phantom: Path, tmp_path: Path
+) -> None:
     assert (await desk.http.post("/imaging/pull", json={"study": STUDY})).status_code >= 400  # no PACS is set up
     object.__setattr__(desk.imaging.settings, "pacs_web", "http://127.0.0.1:9")  # nobody answers there
     assert (await desk.http.post("/imaging/pull", json={"study": "not a uid"})).status_code == 400
@@ -88,6 +92,18 @@ async def test_a_study_is_fetched_whole_and_what_the_pacs_lacks_is_parked_in_wor
     assert study["numberOfInstances"] == 60
     (listed,) = (await desk.settled())["studies"]
     assert listed["objects"] == {"used": 60}
+    assert (listed["whole_by"], listed["missing"]) == ("PACS", "")
+    await _results_go_there_by_stow(pacs, phantom, tmp_path)
+
+
+async def _results_go_there_by_stow(pacs: str, phantom: Path, folder: Path) -> None:
+    one, broken = sorted(phantom.iterdir())[0], folder / "broken.dcm"
+    await sending.stow([one], pacs, "")
+    broken.write_bytes(one.read_bytes()[:2000])
+    with pytest.raises(Refused, match="HTTP"):
+        await sending.stow([broken], pacs, "")
+    with pytest.raises(Unavailable, match="does not answer"):
+        await sending.stow([one], "http://127.0.0.1:9/dicom-web", "")
 
 
 COMMITTED = free_port()

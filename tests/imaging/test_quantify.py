@@ -236,7 +236,7 @@ async def test_segmentation_and_report_are_served_with_the_study(desk: Any, phan
     await desk.quantify(study)
     uid = study["identifier"][0]["value"].removeprefix("urn:oid:")
     listed = (await desk.http.get(f"/dicom-web/studies/{uid}/series")).json()
-    assert sorted(item["00080060"]["Value"][0] for item in listed) == ["MR", "SEG", "SR"]
+    assert sorted(item["00080060"]["Value"][0] for item in listed) == ["MR", "OT", "SEG", "SR"]
 
 
 async def test_a_nifti_gets_a_label_map_on_its_own_grid(networks: Any, phantom: Path, tmp_path: Path) -> None:
@@ -329,10 +329,14 @@ async def test_the_pacs_lists_segmentation_and_report_under_the_study(
     async with httpx.AsyncClient(base_url=address) as http:
         for _ in range(200):
             series = [(await http.get(f"/series/{s}")).json() for s in (await http.get("/series")).json()]
-            if len(series) == 2:
+            if len(series) == 3:
                 break
             await asyncio.sleep(0.1)
-        assert sorted(s["MainDicomTags"]["Modality"] for s in series) == ["SEG", "SR"]
+        assert sorted(s["MainDicomTags"]["Modality"] for s in series) == ["OT", "SEG", "SR"]
+        pictures = next(s for s in series if s["MainDicomTags"]["Modality"] == "OT")
+        assert len(pictures["Instances"]) == 7  # quality, and three structures each outlined and with the map of doubt
+        shown = (await http.get(f"/instances/{pictures['Instances'][0]}/preview")).content
+        assert shown.startswith(b"\x89PNG")
         (parent,) = {s["ParentStudy"] for s in series}
         told = (await http.get(f"/studies/{parent}")).json()
         assert told["MainDicomTags"]["AccessionNumber"] == "ACC-PH-1"

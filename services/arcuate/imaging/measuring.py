@@ -87,15 +87,15 @@ def _refused(imaging: Imaging, key: str, reason: Refusal) -> Apply:
 
 
 def _kept(imaging: Imaging, key: str, study: StudyRow, measurement: Measurement, made: Derived) -> Apply:
-    """Keep SEG, SR and pictures in the spool; returns what writes them down. A shadow's objects are not kept: nobody sees them."""
+    """Keep SEG, SR, key images and pictures in the spool; returns what writes them down. A shadow's objects are not kept: nobody sees them."""
     spool, now = imaging.spool, imaging.clock.now()
-    objects = (made.seg, made.sr) if imaging.speaks(measurement.pipeline) else ()
+    objects = (made.seg, made.sr, *made.key_images) if imaging.speaks(measurement.pipeline) else ()
     arrivals = [_arrival(imaging, content, now) for content in objects if content is not None]
     gallery_file, picture_file = spool.write(made.gallery), spool.write(made.qc)
     choices = [scan.choice for scan in measurement.scans.values() if scan.choice]
     dropped = sorted({f"{k} {why}" for c in choices for i in c.instances for k, why in i.dropped.items()})
     text = json.dumps(summary(measurement, dropped), ensure_ascii=False)
-    study_id, send_to_pacs = study.id, bool(imaging.settings.pacs_host and arrivals)
+    study_id, send_to_pacs = study.id, bool((imaging.settings.pacs_host or imaging.settings.pacs_stow) and arrivals)
 
     def apply(session: Session) -> None:
         row = session.get_one(MeasurementRow, key)

@@ -231,10 +231,19 @@ def qc_picture(scan: Upright, parts: Sequence[Part], lines: Sequence[str]) -> by
     """
     brain = [number for part in parts for number in part.labels]
     cuts = [cut(scan, plane, best_index(scan, plane, brain)) for plane in (Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL)]
-    drawn = [draw(c, parts) for c in cuts]
+    return png(captioned([draw(c, parts) for c in cuts], [" | ".join(c.caption for c in cuts), *lines]))
+
+
+def captioned(drawn: Sequence[Image.Image], lines: Sequence[str]) -> Image.Image:
+    """Return pictures side by side with text below, the last line of which is always "research use".
+
+    Args:
+        lines: Without patient data.
+    """
     font, step = ImageFont.load_default(15), 22
-    width, height = sum(d.width for d in drawn) + 8 * 2, max(d.height for d in drawn)
-    text = [" | ".join(c.caption for c in cuts), *lines, f"{RESEARCH_USE}. Not reviewed. Not for diagnosis."]
+    width, height = sum(d.width for d in drawn) + 8 * (len(drawn) - 1), max(d.height for d in drawn)
+    text = [*lines, f"{RESEARCH_USE}. Not reviewed. Not for diagnosis."]
+    width = max(width, *(16 + round(font.getlength(line)) for line in text))
     made = Image.new("RGB", (width, height + step * len(text) + 12), "black")
     x = 0
     for picture in drawn:
@@ -243,7 +252,7 @@ def qc_picture(scan: Upright, parts: Sequence[Part], lines: Sequence[str]) -> by
     pen = ImageDraw.Draw(made)
     for k, line in enumerate(text):
         pen.text((8, height + 6 + k * step), line, fill=(230, 230, 230), font=font)
-    return png(made)
+    return made
 
 
 def _letters(pen: ImageDraw.ImageDraw, size: tuple[int, int], letters: str) -> None:

@@ -1,10 +1,12 @@
-"""Sending results to the PACS: Storage SCU (PS3.4 annex B), and the durable job that does it."""
+"""Sending results to the PACS: Storage SCU (PS3.4 annex B) or STOW-RS (PS3.18 10.5), and the durable job that does it."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 from pydicom import dcmread
 from pynetdicom import AE
 from sqlmodel import Session
@@ -13,6 +15,9 @@ from arcuate.imaging import store
 from arcuate.imaging.context import Imaging
 from arcuate.kernel.errors import ArcuateError, Refused, Unavailable
 from arcuate.kernel.work import Job, Later, Park
+
+_BOUNDARY = b"arcuate-results-9f2d6c1b7a"
+_FAILED, _REASON = "00081198", "00081197"
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,51 @@ def send(files: Sequence[Path], pacs: Pacs, our_ae_title: str) -> None:
         association.release()
 
 
+async def stow(files: Sequence[Path], address: str, token: str) -> None:
+    """Store objects of our own in the PACS over DICOMweb.
+
+    Raises:
+        Unavailable: The PACS does not answer, or has no space now.
+        Refused: It will not take them.
+    """
+    parts = [
+        b"--" + _BOUNDARY + b"\r\nContent-Type: application/dicom\r\n\r\n" + f.read_bytes() + b"\r\n" for f in files
+    ]
+    headers = {
+        "Content-Type": f'multipart/related; type="application/dicom"; boundary={_BOUNDARY.decode()}',
+        "Accept": "application/dicom+json",
+    } | ({"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        async with httpx.AsyncClient(timeout=120) as http:
+            url = f"{address.rstrip('/')}/studies"
+            answer = await http.post(url, content=b"".join(parts) + b"--" + _BOUNDARY + b"--\r\n", headers=headers)
+    except httpx.HTTPError as error:
+        raise Unavailable(f"The PACS does not answer ({type(error).__name__})") from error
+    if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
+        raise Unavailable(f"The PACS answered {answer.status_code}")
+    reasons = _failures(answer)
+    if any(reason & 0xFF00 == 0xA700 for reason in reasons):  # PS3.18 table I.2-2: out of resources
+        raise Unavailable("The PACS has no space")
+    if reasons or answer.status_code not in (200, 202):
+        told = ", ".join(f"{reason:04X}" for reason in sorted(set(reasons)))
+        raise Refused(
+            f"The PACS refused the objects (HTTP {answer.status_code}{f', reason {told}' if told else ''})",
+            todo="See the log of the PACS.",
+        )
+
+
+def _failures(answer: httpx.Response) -> list[int]:
+    """Return the failure reasons of a store response (PS3.18 table 10.5.3-1); a body that is none states none."""
+    try:
+        told = json.loads(answer.content or b"{}")
+    except ValueError:
+        return []
+    items = (told.get(_FAILED) or {}).get("Value") or [] if isinstance(told, dict) else []
+    return [int(((item.get(_REASON) or {}).get("Value") or [0])[0]) for item in items]
+
+
 async def send_results(imaging: Imaging, job: Job) -> None:
-    """Send SEG and SR of a measurement to the PACS.
+    """Send SEG, SR and key images of a measurement to the PACS.
 
     Raises:
         Later: The PACS does not answer.
@@ -66,7 +114,10 @@ async def send_results(imaging: Imaging, job: Job) -> None:
     files = await imaging.database.read(lambda session: _files_of(session, job.payload["sops"]))
     paths = [imaging.spool.path(file) for file in files]
     try:
-        await asyncio.to_thread(send, paths, Pacs(s.pacs_host, s.pacs_port, s.pacs_ae_title), s.ae_title)
+        if s.pacs_stow:
+            await stow(paths, s.pacs_stow, s.pacs_web_token)
+        else:
+            await asyncio.to_thread(send, paths, Pacs(s.pacs_host, s.pacs_port, s.pacs_ae_title), s.ae_title)
     except Unavailable as error:
         raise Later(30, error.what) from error
     except ArcuateError as error:

@@ -32,6 +32,10 @@ class ImagingSettings(RoomSettings):
     pacs_host: Annotated[
         str, "Address of the PACS that gets segmentations and measurement reports; empty: they stay here."
     ] = ""
+    pacs_stow: Annotated[
+        str,
+        "Base address of the PACS's DICOMweb to which results go by STOW-RS in place of DICOM; empty: to `pacs_host`.",
+    ] = ""
     pacs_port: Annotated[int, "DICOM port of that PACS."] = 104
     pacs_ae_title: Annotated[str, "AE title of that PACS."] = "PACS"
     pacs_web: Annotated[str, "Base address of the PACS's DICOMweb, from which studies can be fetched; empty: none."] = (

@@ -192,6 +192,25 @@ def measurements(session: Session, study_id: str, pipeline: str) -> list[Measure
     return list(session.exec(query).all())
 
 
+def measured_elsewhere(session: Session, row: MeasurementRow, most: int) -> list[tuple[str, str]]:
+    """Return the latest measurements of other studies by the same pipeline: the study's id in the record and the summary, newest first.
+
+    A study measured twice stands with the later one; at most `most` measurements are looked at.
+    """
+    query = (
+        select(StudyRow.record_id, MeasurementRow.summary)
+        .where(MeasurementRow.study_id == StudyRow.id, MeasurementRow.pipeline == row.pipeline)
+        .where(MeasurementRow.study_id != row.study_id, col(MeasurementRow.summary).is_not(None))
+        .where(col(StudyRow.record_id).is_not(None), col(StudyRow.conflict).is_(None))
+        .order_by(col(MeasurementRow.finished).desc())
+        .limit(most)
+    )
+    found: dict[str, str] = {}
+    for record_id, summary in session.exec(query).all():
+        found.setdefault(str(record_id), str(summary))
+    return list(found.items())
+
+
 def ask_measurement(session: Session, key: str, study_id: str, pipeline: str, now: datetime) -> MeasurementRow:
     """Return the measurement of that key; one that nobody has asked for yet is written down and enqueued."""
     row = session.get(MeasurementRow, key)

@@ -1,6 +1,7 @@
 """The door for viewers in the browser: volumes of a measurement (`viewing.py`), and why there are no norms."""
 
 import asyncio
+import json
 import tomllib
 from functools import cache
 from importlib.resources import files
@@ -9,10 +10,15 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.responses import Response
 
-from arcuate.imaging import service
+from arcuate.imaging import nearest, service, store
 from arcuate.imaging.context import Imaging
 from arcuate.imaging.viewing import HEAD, LABELS, LEGEND, UNCERTAINTY, unpacked
+from arcuate.kernel.auth import Role
 from arcuate.kernel.errors import NotFound
+from arcuate.kernel.web import allow
+
+_CARERS = (Role.TECHNOLOGIST, Role.RADIOLOGIST, Role.LEAD, Role.QUALITY)
+_BRAIN, _COMPARED = "brain-volumes", 500
 
 
 @cache
@@ -53,6 +59,24 @@ def add_routes(app: FastAPI, imaging: Imaging, people: Any) -> None:
     @app.get("/imaging/studies/{imaging_study_id}/legend", dependencies=[people])
     async def legend(imaging_study_id: str, structure: str | None = None) -> Response:
         return Response(await one(imaging_study_id, structure, LEGEND), media_type="application/json")
+
+    # Not for who cares for no patient: other studies are named.
+    @app.get("/imaging/studies/{imaging_study_id}/nearest", dependencies=[allow(*_CARERS)])
+    async def nearest_cases(imaging_study_id: str) -> dict[str, Any]:
+        done = [
+            row for row in await service.latest(imaging, imaging_study_id) if row.pipeline == _BRAIN and row.summary
+        ]
+        if not done:
+            raise NotFound("There are no volumes to compare", where=f"ImagingStudy/{imaging_study_id}")
+        summary = json.loads(str(done[0].summary))
+        rows = await imaging.database.read(lambda s: store.measured_elsewhere(s, done[0], _COMPARED))
+        others = [(key, json.loads(text)) for key, text in rows]
+        # Only the same model and version: else the tools would differ, not the brains.
+        site = [nearest.Case(key, nearest.volumes_of(o)) for key, o in others if o["models"] == summary["models"]]
+        found = await asyncio.to_thread(nearest.find, nearest.volumes_of(summary), site)
+        if found is None:
+            raise NotFound("A structure that is compared was not measured", where=f"ImagingStudy/{imaging_study_id}")
+        return nearest.told(found) | {"compared": len(site)}
 
     @app.get("/imaging/norms", dependencies=[people])
     async def told_norms() -> dict[str, Any]:

@@ -48,6 +48,7 @@ class Measurements(CaseView):
     picture: Part[Json] = field(default_factory=Part)
     said: Part[Json] = field(default_factory=Part)
     norms: Part[Json] = field(default_factory=Part)
+    nearest: Part[Json] = field(default_factory=Part)
     may_judge: bool = False
     others: int = 0
 
@@ -191,13 +192,14 @@ async def read_measurements(
         return view
     chosen = view.chosen
     studies = f"/imaging/studies/{view.study_id}"
-    picture, said, norms, earlier = await asyncio.gather(
+    picture, said, norms, near, earlier = await asyncio.gather(
         read_picture(rooms, file, chosen.structure if chosen else ""),
         rooms.part("imaging", rooms.get(f"{studies}/measurement"), "Series and reasons cannot be shown."),
         rooms.part("imaging", rooms.get("/imaging/norms"), "Norms cannot be shown."),
+        rooms.part("imaging", rooms.get(f"{studies}/nearest"), "Nearest cases cannot be shown."),
         rooms.part("record", _earlier(rooms, file), "Earlier measurements cannot be shown."),
     )
-    return replace(view, earlier=tuple(earlier.or_else([])), picture=picture, said=said, norms=norms)
+    return replace(view, earlier=tuple(earlier.or_else([])), picture=picture, said=said, norms=norms, nearest=near)
 
 
 async def _earlier(rooms: Rooms, file: CaseFile) -> list[Value]:
