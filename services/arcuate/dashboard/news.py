@@ -113,7 +113,7 @@ class News:
             try:
                 if self.seq is None:
                     newest = await self.fhir.history({"_count": "1"})
-                    self.seq = max((int(e["id"]) for e in newest.get("entry") or []), default=0)
+                    self.seq = max((int(e.get("id") or 0) for e in newest.get("entry") or []), default=0)
                 await self._read()
                 self.silent_since, pause = None, 0.0
             except ArcuateError as error:
