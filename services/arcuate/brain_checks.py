@@ -3,7 +3,7 @@
 import asyncio
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arcuate.imaging import evaluation, quality, robustness, segmentation
+from arcuate.imaging import contrast, evaluation, quality, robustness, segmentation
 from arcuate.imaging.domain import NotMeasurable
+from arcuate.imaging.oip_client import OipClient
 from arcuate.imaging.pipelines import Volume
 from arcuate.imaging.quality import Signals
 from arcuate.measuring import networks
@@ -25,7 +26,7 @@ Say = Callable[[str], None]
 
 SHAPE, VOXEL = (100, 116, 100), 2.0
 EACH = 14  # renderings of each held-out map
-QUALITY = "quality"
+QUALITY, CONTRASTS = "quality", "contrasts"
 
 
 def _ranges() -> list["Range"]:
@@ -37,7 +38,7 @@ def _ranges() -> list["Range"]:
     return [plain, hard, replace(plain, contrast=1.0), replace(hard, contrast=0.5), plain, replace(plain, thick=1.0)]
 
 
-def _heads(labelmaps: Path, each: int) -> Iterator[tuple[str, Volume, np.ndarray]]:
+def _heads(labelmaps: Path, each: int, ranges: Sequence["Range"]) -> Iterator[tuple[str, Volume, np.ndarray]]:
     """Yield map, rendered scan and true labels (FreeSurfer numbers) of the maps that no network was trained on."""
     import torch
 
@@ -50,7 +51,6 @@ def _heads(labelmaps: Path, each: int) -> Iterator[tuple[str, Volume, np.ndarray
     affine = np.diag([VOXEL, VOXEL, VOXEL, 1.0])
     affine[:3, 3] = -(np.array(SHAPE) - 1) / 2 * VOXEL
     held = maps.prepare(labelmaps, Path(".cache"), scheme)[-HELD_OUT:]
-    ranges = _ranges()
     for number, one in enumerate(held):
         random = torch.Generator().manual_seed(700 + number)
         for k in range(each):
@@ -64,7 +64,7 @@ async def calibrate(name: str, labelmaps: Path, models: Path, say: Say, each: in
     found: list[tuple[str, Signals, float]] = []
     refused = 0
     async with networks() as infer:
-        for number, (which, volume, truth) in enumerate(_heads(labelmaps, each)):
+        for number, (which, volume, truth) in enumerate(_heads(labelmaps, each, _ranges())):
             try:
                 made = await segmentation.segment(volume, infer, models, BRAIN[name])
             except NotMeasurable as error:
@@ -99,7 +99,9 @@ async def robust(name: str, data: Path, models: Path, say: Say) -> None:
     """Measure degraded copies of real scans; the table goes into the model's card."""
     began = time.monotonic()
     async with networks() as infer:
-        trials = await robustness.tried(data, infer, models, BRAIN[name], say)
+        # The T1 network's table is that of the whole way, with the choice of the network in it.
+        role = None if name == "brain-t1" else BRAIN[name]
+        trials = await robustness.tried(data, infer, models, role, say)
     made = robustness.table(trials)
     say(made)
     version = str(tomllib.loads((models / name / "model.toml").read_text(encoding="utf-8"))["version"])
@@ -108,6 +110,44 @@ async def robust(name: str, data: Path, models: Path, say: Say) -> None:
     say(f"{time.monotonic() - began:.0f} s")
 
 
+async def contrasts(name: str, labelmaps: Path, models: Path, say: Say) -> None:
+    """Try every candidate of the choice on every weighting, rendered from held-out maps; the table goes into the card."""
+    from arcuate.inference.training.generator import WEIGHTINGS, Range
+
+    ways = contrast.candidates(tomllib.loads(segmentation.RULES.read_text(encoding="utf-8")))
+    lines = [f"| weighting (synthetic) | {' | '.join(way.name for way in ways)} |", "|---|" + "---:|" * len(ways)]
+    async with networks() as infer:
+        for weighting in WEIGHTINGS:
+            reach = Range(shift=10.0, cut=0.0, weightings=(weighting,))
+            heads = list(_heads(labelmaps, 2, [replace(reach, stripped=1.0), replace(reach, stripped=0.0)]))
+            cells = []
+            for way in ways:
+                found = [await _tried(volume, truth, infer, models, way) for _, volume, truth in heads]
+                known = [dice for dice, _ in found if dice is not None]
+                scores = [score for _, score in found if score is not None]
+                cells.append(
+                    f"{np.mean(known):.2f} ({np.mean(scores) if scores else 0:.2f}; {len(found) - len(known)})"
+                    if known
+                    else "-"
+                )
+            lines.append(f"| {weighting} | {' | '.join(cells)} |")
+            say(lines[-1])
+    version = str(tomllib.loads((models / name / "model.toml").read_text(encoding="utf-8"))["version"])
+    text = "\n".join([*lines, "", f"Mean Dice by side of {2 * 2} renderings (mean quality; how many were refused)."])
+    command = f"`arcuate evaluate {name} --contrasts --from {labelmaps.name}`"
+    evaluation.put_table(models / name / "card.md", text, version, command, CONTRASTS)
+
+
+async def _tried(
+    volume: Volume, truth: np.ndarray, infer: OipClient, models: Path, way: contrast.Candidate
+) -> tuple[float | None, float | None]:
+    try:
+        made = await segmentation.segment(volume, infer, models, way.role, way.turned_over)
+    except NotMeasurable:
+        return None, None
+    return robustness.mean_dice(made.labels, truth), made.quality.score
+
+
 def run(name: str, source: Path, models: Path, say: Say, what: str) -> None:
-    """Do one of the two."""
-    asyncio.run((calibrate if what == QUALITY else robust)(name, source, models, say))
+    """Do one of the three."""
+    asyncio.run({QUALITY: calibrate, CONTRASTS: contrasts}.get(what, robust)(name, source, models, say))

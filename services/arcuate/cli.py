@@ -272,11 +272,16 @@ def evaluate(
     quality: Annotated[
         bool, typer.Option("--quality", help="Brain networks: fit the quality score, on held-out label maps.")
     ] = False,
+    contrasts: Annotated[
+        bool,
+        typer.Option("--contrasts", help="Brain networks: each way of the choice on each weighting, on held-out maps."),
+    ] = False,
 ) -> None:
     """Measure a model and write the figures into its card."""
     from arcuate.training import evaluate_model
 
-    evaluate_model(name, source, seed, _say, "robust" if robust else "quality" if quality else "")
+    chosen = {"robust": robust, "quality": quality, "contrasts": contrasts}
+    evaluate_model(name, source, seed, _say, next((check for check, asked in chosen.items() if asked), ""))
 
 
 @app.command()

@@ -124,11 +124,13 @@ def _thick(volume: Volume, manual: Labels) -> tuple[Volume, Labels]:
     return Volume(np.ascontiguousarray(np.moveaxis(means, 0, axis)), affine), labels
 
 
-async def tried(data: Path, infer: Infer, models_dir: Path, role: str, say: Callable[[str], None]) -> list[Trial]:
+async def tried(
+    data: Path, infer: Infer, models_dir: Path, role: str | None, say: Callable[[str], None]
+) -> list[Trial]:
     """Measure every copy of every scan of a folder (see `evaluation.evaluate`).
 
     Args:
-        role: "segmenter" lets the picture choose the network, as for a file; any other role names the one that is used.
+        role: None lets the picture choose the network, as for a file; else the one that is used.
 
     Raises:
         BadInput: No scans with manual labels.
@@ -146,17 +148,17 @@ async def tried(data: Path, infer: Infer, models_dir: Path, role: str, say: Call
         plain: Segmentation | None = None
         for copy in copies(Volume(np.asarray(image.dataobj, np.float32), affine), manual.astype(np.int32)):
             try:
-                if role == contrast.T1:
-                    made, _ = await contrast.labelled(Scan(None, copy.volume), infer, models_dir)
+                if role is None:
+                    made, way = await contrast.labelled(Scan(None, copy.volume), infer, models_dir)
                 else:
-                    made = await segment(copy.volume, infer, models_dir, role)
+                    made, way = await segment(copy.volume, infer, models_dir, role), role
             except NotMeasurable as error:
                 found.append(Trial(subject, copy.name, {}, None, None, None, refused=error.refusal.what))
                 say(f"{subject}, {copy.name}: refused: {error.refusal.what}")
                 continue
             plain = plain or made
-            found.append(_trial(subject, copy, made, plain, scorer))
-            say(f"{subject}, {copy.name}: {found[-1].model}, Dice {found[-1].dice}, quality {found[-1].quality}")
+            found.append(_trial(subject, copy, made, plain, scorer, way))
+            say(f"{subject}, {copy.name}: Dice {found[-1].dice}, quality {found[-1].quality}; {way}")
     return found
 
 
@@ -175,7 +177,7 @@ class _Scorer:
         return round(evaluation.mean_dice(scores), 3)
 
 
-def _trial(subject: str, copy: Copy, made: Segmentation, plain: Segmentation, scorer: _Scorer) -> Trial:
+def _trial(subject: str, copy: Copy, made: Segmentation, plain: Segmentation, scorer: _Scorer, way: str) -> Trial:
     volumes = {(v.code, v.side): v.ml for v in made.volumes}
     if copy.name == MIRRORED:
         # What the affine calls left is the person's right: turned back, with the sides exchanged, it must be the plain scan's.
@@ -188,7 +190,7 @@ def _trial(subject: str, copy: Copy, made: Segmentation, plain: Segmentation, sc
         same = made.labels.shape == plain.labels.shape and copy.name == AGAIN
         alike = float(np.array_equal(made.labels, plain.labels)) if same else None
         dice = scorer.dice(made.labels, copy.manual)
-    return Trial(subject, copy.name, volumes, dice, made.quality.score, alike, made.models[-1].name)
+    return Trial(subject, copy.name, volumes, dice, made.quality.score, alike, way.split(",", maxsplit=1)[0])
 
 
 def _sides_exchanged(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from arcuate.imaging import quality as judging
-from arcuate.imaging import sampling, uncertainty
+from arcuate.imaging import refining, sampling, uncertainty
 from arcuate.imaging.domain import RefusalCode, refuse
 from arcuate.imaging.pipelines import Infer, Volume, named
 from arcuate.imaging.quality import Fit, Signals
@@ -30,6 +30,7 @@ from arcuate.imaging.uncertainty import Uncertainty
 COARSE_SPACING_MM = 3.5
 REFUSED_SPACING_MM = 8.0
 CSF = 24
+ROUND_BRAIN_MM = 5.0  # kept round the finder's brain when its contrast is turned over
 PIPELINE = "brain-volumes"
 RULES = Path(__file__).with_name("segmentation.toml")
 STRUCTURES = Path(__file__).with_name("structures.toml")
@@ -100,11 +101,13 @@ class Network:
     swapped: NDArray[np.int64]
 
 
-async def segment(volume: Volume, infer: Infer, models_dir: Path, role: str = "segmenter") -> Segmentation:
+async def segment(
+    volume: Volume, infer: Infer, models_dir: Path, role: str = "segmenter", turned_over: bool = False
+) -> Segmentation:
     """Finds the brain, labels it and measures it.
 
     `infer` answers a model's named inputs with its named outputs (see oip_client.py); `role` says which network of
-    pipelines.toml labels. Raises NotMeasurable, with the
+    pipelines.toml labels; `turned_over`: it is given the brain with dark and bright exchanged (see `_over`). Raises NotMeasurable, with the
     reason, for a volume that cannot be measured and for an answer that is not plausible; what `infer` raises passes
     through.
     """
@@ -114,7 +117,7 @@ async def segment(volume: Volume, infer: Infer, models_dir: Path, role: str = "s
     check(volume)
     frame = await asyncio.to_thread(sampling.working_frame, volume.affine)
     brain = await find_brain(volume, frame, infer, finder)
-    labelled = await _label(volume, frame, brain, infer, segmenter)
+    labelled = await _label(volume, frame, brain, infer, segmenter, turned_over)
     used = (finder.used, segmenter.used)
     fit = judging.load_fit(models_dir, segmenter.used.name)
     return await asyncio.to_thread(_measure, volume, frame, labelled, brain, rules, used, fit)
@@ -250,24 +253,31 @@ class _Labelled:
     labels: NDArray[np.uint8]
     origin: NDArray[np.float64]
     doubt: Uncertainty
+    turned_over: bool
     certainty: float
     flips: float
 
 
-async def _label(volume: Volume, frame: Frame, brain: Brain, infer: Infer, model: Network) -> _Labelled:
+async def _label(
+    volume: Volume, frame: Frame, brain: Brain, infer: Infer, model: Network, turned_over: bool
+) -> _Labelled:
     """Ask the network for the box round the brain and for its mirror image, and join both answers."""
     factor = round(model.voxel_mm)  # 2 or 4: the network's voxel in steps of 1 mm
     shape = tuple(factor * n for n in model.shape)
     origin = sampling.aligned(frame, brain.centre - (np.array(shape) - 1) / 2)
 
-    def picture() -> Floats:
+    def picture() -> tuple[Floats, Floats]:
         data, affine = sampling.blocked(volume.data, volume.affine, 0.5)
-        image = sampling.sampled(data, Frame(frame.turn, np.linalg.inv(affine)), origin, shape, 1.0)
+        fine = sampling.sampled(data, Frame(frame.turn, np.linalg.inv(affine)), origin, shape, 1.0)
+        image = fine
         for _ in range(factor // 2):
             image = sampling.halved(image)
-        return sampling.scaled(image)
+        image = sampling.scaled(image)
+        if not turned_over:
+            return fine, image
+        return fine.max() - fine, _over(image, brain, origin + (factor - 1) / 2, factor)
 
-    image = await asyncio.to_thread(picture)
+    fine, image = await asyncio.to_thread(picture)
     plain = checked(await infer(model.used.name, {"image": image[None, None]}), model)[0]
     mirrored = np.ascontiguousarray(image[::-1])
     other = checked(await infer(model.used.name, {"image": mirrored[None, None]}), model)[0]
@@ -277,7 +287,11 @@ async def _label(volume: Volume, frame: Frame, brain: Brain, infer: Infer, model
         return both
 
     def joined() -> _Labelled:
-        labels = sampling.raised(class_at, model.classes, model.shape)
+        labels, certainty = sampling.raised(class_at, model.classes, model.shape)
+        if factor == 2 and np.linalg.norm(volume.affine[:3, :3], axis=0).max() <= refining.THIN_MM:
+            seen = refining.look(fine, labels, certainty, model.classes, 64 * 2 * 255)
+            if seen is not None:
+                labels, _ = sampling.raised(class_at, model.classes, model.shape, seen.of)
         for axis in range(3):
             labels = labels.repeat(factor // 2, axis)
         entropy = uncertainty.entropy(class_at, len(model.classes), 2 * 255)
@@ -286,9 +300,26 @@ async def _label(volume: Volume, frame: Frame, brain: Brain, infer: Infer, model
         groups = _groups([int(label) for label in model.classes])
         doubt = Uncertainty(entropy, uncertainty.ranges(class_at, 2 * 255, model.voxel_mm**3 / 1000, groups))
         left_out = [k for k, label in enumerate(model.classes) if label in (0, CSF)]
-        return _Labelled(labels, origin, doubt, *judging.agreement(plain, other, model.swapped, left_out))
+        return _Labelled(labels, origin, doubt, turned_over, *judging.agreement(plain, other, model.swapped, left_out))
 
     return await asyncio.to_thread(joined)
+
+
+def _over(image: Floats, brain: Brain, first: NDArray[np.float64], step: float) -> Floats:
+    """The brain with dark and bright exchanged, nothing round it: a T2-weighted head gets the order of a T1-weighted one.
+
+    Args:
+        image: On the network's grid, 0 to about 1; first: the work coordinate of its voxel 0, mm; step: its voxel, mm.
+    """
+    distance = ndimage.distance_transform_edt(~brain.mask).astype(np.float32) * brain.step
+    offset = (first - brain.start) / brain.step - 0.5
+    near = ndimage.affine_transform(
+        distance, np.full(3, step / brain.step), offset, output_shape=image.shape, order=1, mode="nearest"
+    )
+    body = (near < ROUND_BRAIN_MM) & (image > 0.04)
+    low, high = (float(v) for v in np.quantile(image[body], (0.01, 0.99))) if body.any() else (0.0, 1.0)
+    turned = np.clip(low + high - image, 0.02, None)
+    return sampling.scaled(np.where(body, turned, 0).astype(np.float32))
 
 
 def _groups(classes: list[int]) -> Iterator[tuple[tuple[str, str], list[int]]]:
@@ -322,7 +353,7 @@ def _measure(
     seen_alike = _seen_alike(brain, labels, origin)
     voxels = np.bincount(labels.ravel(), minlength=256) / 1000.0  # 1 mm voxels to ml
     brain_ml = float(voxels[1:].sum() - voxels[CSF])
-    volumes, absent = _volumes(voxels, brain.stripped)
+    volumes, absent = _volumes(voxels, brain.stripped, labelled.turned_over)
     _judge(volumes, brain_ml, rules)
     pairs = _pairs(volumes)
     volumes, doubtful, numbers = _without_doubtful(volumes, rules)
@@ -402,7 +433,9 @@ def _touches(labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> bool:
     return int(near.sum()) > 200
 
 
-def _volumes(voxels: NDArray[np.float64], stripped: bool) -> tuple[tuple[StructureVolume, ...], dict[str, str]]:
+def _volumes(
+    voxels: NDArray[np.float64], stripped: bool, turned_over: bool
+) -> tuple[tuple[StructureVolume, ...], dict[str, str]]:
     found: list[StructureVolume] = []
     absent: dict[str, str] = {}
     for row in _structures():
@@ -410,6 +443,8 @@ def _volumes(voxels: NDArray[np.float64], stripped: bool) -> tuple[tuple[Structu
         if code == "intracranial":
             if stripped:
                 absent[code] = "The skull and the fluid round the brain had been taken off before."
+            elif turned_over:
+                absent[code] = "The network was given the brain alone, with dark and bright exchanged."
             else:
                 found.append(StructureVolume(code, "", round(float(voxels[1:].sum()), 3)))
             continue
