@@ -210,10 +210,20 @@ def aligned(frame: Frame, origin: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def raised(
-    class_at: Callable[[int], NDArray[np.uint16]], classes: NDArray[np.int64], shape: tuple[int, int, int]
-) -> NDArray[np.uint8]:
-    """Most probable class at twice the resolution, in whole numbers (510 * 4^3 fits 16 bits): the same everywhere."""
-    best = doubled(class_at(0))
+    class_at: Callable[[int], NDArray[np.uint16]],
+    classes: NDArray[np.int64],
+    shape: tuple[int, int, int],
+    weight: Callable[[int, tuple[slice, ...]], Floats] | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """Most probable class at twice the resolution and its probability times 64, in whole numbers (510 * 64 fits 16 bits): the
+    same everywhere.
+
+    `weight` (class, part of the finer grid) multiplies probabilities before they are compared.
+    """
+    everywhere = (slice(None),) * 3
+    best: NDArray[Any] = doubled(class_at(0))
+    if weight is not None:
+        best = best * weight(0, everywhere)
     labels = np.zeros(best.shape, np.uint8)
     for k in range(1, len(classes)):
         values = class_at(k)
@@ -221,12 +231,14 @@ def raised(
         if not all(span.size for span in spans):
             continue
         box = tuple(slice(max(0, s[0] - 1), min(n, s[-1] + 2)) for s, n in zip(spans, shape, strict=True))
-        finer = doubled(values[box])
+        finer: NDArray[Any] = doubled(values[box])
         wide = tuple(slice(2 * b.start, 2 * b.stop) for b in box)
+        if weight is not None:
+            finer = finer * weight(k, wide)
         better = finer > best[wide]
         best[wide][better] = finer[better]
         labels[wide][better] = classes[k]
-    return labels
+    return labels, best
 
 
 def doubled(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
