@@ -71,3 +71,9 @@ def test_what_a_list_leaves_out_is_counted() -> None:
 
 def test_a_count_has_no_digits_behind_the_point_and_a_ratio_no_unit() -> None:
     assert [words.volume(Decimal(7), "{count}"), words.volume(Decimal("0.312"), "1")] == ["7", "0.31"]
+
+
+@pytest.mark.parametrize("ahead_s", [0.4, 9.0, 180.0, 7200.0])
+def test_f046_what_a_host_whose_clock_is_ahead_has_written_is_no_negative_time_ago(ahead_s: float) -> None:
+    assert words.span(-ahead_s) == "0 s"
+    assert words.span(-ahead_s, whole_minutes=True) == "0 min"

@@ -64,7 +64,8 @@ class Wording:
 
 
 def span(seconds: float, *, whole_minutes: bool = False) -> str:
-    """Return a duration: "0.3 s", "38 s", "19 min", "1 h 32", "26 days"."""
+    """Return a duration: "0.3 s", "38 s", "19 min", "1 h 32", "26 days"; none is negative, whatever the clocks of two hosts say."""
+    seconds = max(0.0, seconds)
     if seconds < 10 and not whole_minutes:
         return f"{seconds:.1f} s" if 0.05 <= seconds < 1 else f"{seconds:.0f} s"
     if seconds < _MINUTE and not whole_minutes:
