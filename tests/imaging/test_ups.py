@@ -206,7 +206,8 @@ async def test_a_quantification_is_an_item_that_ends_with_its_objects_and_one_th
     assert item[ups.STATE]["Value"] == ["COMPLETED"] and ups.TRANSACTION not in item
     (done,) = item[ups.PERFORMED]["Value"]
     classes = {o["00081199"]["Value"][0]["00081150"]["Value"][0] for o in done[ups.OUTPUT]["Value"]}
-    assert classes == {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"}  # SEG, Comprehensive 3D SR
+    segmentation, report, picture = (f"1.2.840.10008.5.1.4.1.1.{rest}" for rest in ("66.4", "88.34", "7"))
+    assert classes == {segmentation, report, picture}  # SEG, Comprehensive 3D SR, Secondary Capture
     for output in done[ups.OUTPUT]["Value"]:
         place = output["0040E025"]["Value"][0]["00081190"]["Value"][0]
         series = output["0020000E"]["Value"][0]
