@@ -23,7 +23,7 @@ from arcuate.imaging.lesion_change import Change, Kind, Reading, compare
 from arcuate.imaging.pipelines import Pipeline, Volume, named
 from arcuate.imaging.tables import ComparisonRow, MeasurementRow, work
 from arcuate.kernel.codes import Json, coding, job_system
-from arcuate.kernel.errors import Unavailable
+from arcuate.kernel.errors import NotFound, Unavailable
 from arcuate.kernel.work import Apply, Job, Later
 
 METHOD = "lesions"  # of the pipelines (pipelines.toml) whose dates are compared
@@ -88,7 +88,9 @@ async def ask(
             session.add(row)
             session.flush()
             work.enqueue(session, store.COMPARE, now=now, payload={"key": key}, dedupe=f"compare:{key}")
-        return row
+        # One that failed waits for a person; the values do not wait for it.
+        failed = row.finished is None and any(job.payload.get("key") == key for job in work.parked(session))
+        return None if failed else row
 
     row = await imaging.database.write(written)
     return Dates(row, str(last["effectiveDateTime"])[:10]) if row is not None else None
@@ -123,14 +125,16 @@ async def compared(imaging: Imaging, job: Job) -> Apply | None:
 async def _compared(imaging: Imaging, key: str) -> Apply:
     before, now = await imaging.database.read(lambda s: _rows(s, key))
     async with imaging.turn:
-        readings = [await asyncio.to_thread(_reading, imaging, one) for one in (before, now)]
         try:
+            readings = [await asyncio.to_thread(_reading, imaging, one) for one in (before, now)]
             brain = await lesions.brain_mask(
                 readings[1].flair, imaging.infer, imaging.models_dir, named(now.pipeline).models
             )
             change = await asyncio.to_thread(compare, readings[0], readings[1], brain)
         except NotMeasurable as error:
             return _finished(imaging, key, None, error.refusal.what)
+        except (NotFound, OSError):  # measured before volumes were kept
+            return _finished(imaging, key, None, "a measurement was kept without its volumes")
     return _finished(imaging, key, _result(change), None)
 
 
