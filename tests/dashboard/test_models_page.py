@@ -64,7 +64,7 @@ async def test_rooms_that_are_silent_are_named_and_nothing_is_said_of_their_mode
     assert re.search(r"Inference does not answer since \d\d:\d\d\. How its models stand is not known\.", said)
     assert re.search(r"Imaging does not answer since \d\d:\d\d\.", said)
     assert "brain-t1: not known" in said
-    assert "4 not known" in said
+    assert "5 not known" in said
     assert "Dice" not in said
     assert "in shadow" not in said
     assert "All 6 models shown." in said
