@@ -54,7 +54,7 @@ def _heads(labelmaps: Path, each: int, ranges: Sequence["Range"]) -> Iterator[tu
     for number, one in enumerate(held):
         random = torch.Generator().manual_seed(700 + number)
         for k in range(each):
-            image, target = renderer.sample(one, ranges[k % len(ranges)], random)
+            image, target = renderer.sample(one, ranges[(k + number) % len(ranges)], random)
             truth = np.array(scheme.classes, np.uint8)[target.numpy()]
             yield one.name, Volume(image[0, 0].numpy(), affine), truth
 
@@ -119,7 +119,7 @@ async def contrasts(name: str, labelmaps: Path, models: Path, say: Say) -> None:
     async with networks() as infer:
         for weighting in WEIGHTINGS:
             reach = Range(shift=10.0, cut=0.0, weightings=(weighting,))
-            heads = list(_heads(labelmaps, 2, [replace(reach, stripped=1.0), replace(reach, stripped=0.0)]))
+            heads = list(_heads(labelmaps, 1, [replace(reach, stripped=1.0), replace(reach, stripped=0.0)]))
             cells = []
             for way in ways:
                 found = [await _tried(volume, truth, infer, models, way) for _, volume, truth in heads]
@@ -133,7 +133,9 @@ async def contrasts(name: str, labelmaps: Path, models: Path, say: Say) -> None:
             lines.append(f"| {weighting} | {' | '.join(cells)} |")
             say(lines[-1])
     version = str(tomllib.loads((models / name / "model.toml").read_text(encoding="utf-8"))["version"])
-    text = "\n".join([*lines, "", f"Mean Dice by side of {2 * 2} renderings (mean quality; how many were refused)."])
+    text = "\n".join(
+        [*lines, "", "Mean Dice by side over two renderings, one without skull (mean quality; how many were refused)."]
+    )
     command = f"`arcuate evaluate {name} --contrasts --from {labelmaps.name}`"
     evaluation.put_table(models / name / "card.md", text, version, command, CONTRASTS)
 
