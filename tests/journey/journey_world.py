@@ -20,7 +20,7 @@ from arcuate.gateway.settings import GatewaySettings, Receiver
 from arcuate.house import ROOMS, House, HouseSettings, HouseTransport, open_house
 from arcuate.imaging.settings import ImagingSettings
 from arcuate.journey.app import feed_of
-from arcuate.journey.service import take_change
+from arcuate.journey.service import take_changes
 from arcuate.journey.tables import WORK
 from arcuate.kernel.auth import Principal, Role, tokens
 from arcuate.kernel.clock import ManualClock, SystemClock
@@ -95,7 +95,7 @@ async def settle(house: House) -> None:
     while quiet < _QUIET_LOOKS:
         seen = 0
         async for change in feed_of(room.journey).available():
-            await take_change(room.journey, change)
+            await take_changes(room.journey, [change])
             seen += 1
         await room.worker.drain()
         quiet = 0 if seen or await context.database.read(busy) else quiet + 1

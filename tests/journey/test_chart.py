@@ -67,6 +67,25 @@ async def test_a_medicine_that_the_record_learns_of_changes_what_the_check_says(
     assert "priority_mismatch" in await flags(fhir)
 
 
+async def test_a_flag_that_a_later_check_finds_again_keeps_its_time_and_its_version(
+    house: House, http: httpx.AsyncClient
+) -> None:
+    fhir = FhirClient(http)
+    await order(fhir, "MRI brain without contrast", "Memory loss")
+    await settle(house)
+    before = await fhir.search("DetectedIssue")
+    assert before
+
+    house.contexts["journey"].clock.advance(60)  # type: ignore[attr-defined]
+    (placed,) = await fhir.search("ServiceRequest")
+    await fhir.update({**placed, "note": [{"text": "Called the ward"}]})
+    await settle(house)
+
+    (case,) = (await http.get("/journey/cases")).json()["cases"]
+    assert sum(step["stage"] == "check" for step in case["steps"]) == 2
+    assert before == await fhir.search("DetectedIssue")
+
+
 async def test_an_implant_of_the_devices_or_the_problem_list_is_seen_by_the_check_of_an_mri(
     house: House, http: httpx.AsyncClient
 ) -> None:

@@ -1,7 +1,7 @@
 """What is done for one case: images joined, Tasks tended, rooms asked. Every write is fenced by the version of the case."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from arcuate.journey.domain import (
     scanned,
     signed,
 )
-from arcuate.journey.facts import Gathered, missed
+from arcuate.journey.facts import Found, Gathered, missed
 from arcuate.journey.raising import raised, sentence
 from arcuate.journey.room import Journey
 from arcuate.journey.table import Ask
@@ -44,12 +44,16 @@ class InHand:
 
     Attributes:
         version: Of the row; a write under an older one is refused (`Later`).
+        known: What the record holds, with what was written since it was read; None where it must be read again.
+        has_told: Whether something was written into the record since the case was read.
     """
 
     journey: Journey
     row: CaseRow
     gathered: Gathered
     version: int
+    known: Found | None
+    has_told: bool = False
 
     @property
     def facts(self) -> Facts:
@@ -71,6 +75,27 @@ class InHand:
         await self.journey.database.write(fenced)
         self.version += 1
 
+    def told(self, stored: Sequence[Json], *, whole: bool = True) -> None:
+        """Take into account what was written into the record for this case.
+
+        Args:
+            stored: The resources, with id and version.
+            whole: False where they may stand there otherwise than they are stated here.
+        """
+        self.has_told = self.has_told or bool(stored) or not whole
+        self.journey.own.note(self.row.id, stored)
+        self.known = self.known.with_written(stored) if self.known is not None and whole else None
+
+    async def update(self, resource: Json) -> Json:
+        """Write a changed resource over the version that was read, and return it as stored."""
+        stored = await self.journey.fhir.update(resource, resource["meta"]["versionId"])
+        self.told([stored])
+        return stored
+
+    async def create(self, made: Json, number: str) -> None:
+        """Write a resource of the journey's own, unless it is there."""
+        self.told([await self.journey.fhir.create(made, {"identifier": f"{job_system('journey')}|{number}"})])
+
 
 async def note_times(case: InHand) -> bool:
     """Remember when the exam ended, when a visit was missed and what was there when the report was signed; True when one was new."""
@@ -87,7 +112,8 @@ async def note_times(case: InHand) -> bool:
         current = session.get_one(CaseRow, row.id)
         if is_scanned and current.scanned_at is None:
             current.scanned_at = now
-            store.wake(session, row.id, now, now + timedelta(seconds=settings.images_wait_s), "images")
+            if settings.images_wait_s > 0:
+                store.wake(session, row.id, now, now + timedelta(seconds=settings.images_wait_s), "images")
         if is_missed and current.missed_at is None:
             current.missed_at = now
             store.wake(session, row.id, now, now + timedelta(seconds=settings.no_show_expiry_s), "missed")
@@ -151,6 +177,7 @@ async def _join(case: InHand, order: Json) -> None:
     await journey.fhir.transaction(
         bundle.transaction(entries, identifier(job_system("journey"), f"{row.id}:join:{mark}"))
     )
+    case.told([], whole=False)
     now = journey.clock.now()
     text = "Images joined to the order" if len(studies) == 1 else f"{len(studies)} image studies joined to the order"
     await case.write(lambda s: store.note(s, row.id, "scanned", now, text, mark=f"{row.id}:join:{mark}"))
@@ -172,7 +199,7 @@ async def _tend_task(case: InHand) -> bool:
     if ended := _ended(facts):
         if task is None:
             return False
-        await journey.fhir.update({**task, "status": ended}, task["meta"]["versionId"])
+        await case.update({**task, "status": ended})
         return True
     # An order that was cancelled and placed again is read anew, by a Task of its own.
     again = row.stage in (End.CANCELLED, End.EXPIRED) and all(t.get("status") == "cancelled" for t in facts.tasks)
@@ -185,7 +212,7 @@ async def _tend_task(case: InHand) -> bool:
         "priority": order.get("priority", "routine"),
         "restriction": {"period": {"end": due.isoformat(timespec="seconds")}},
     }
-    await journey.fhir.create(made, {"identifier": f"{job_system('journey')}|{number}"})
+    await case.create(made, number)
     return True
 
 
@@ -197,7 +224,7 @@ async def _tend_priority(case: InHand) -> bool:
     made = raised(facts.open_task, facts.observations, journey.clock.now(), _due_minutes(journey))
     if made is None:
         return False
-    await journey.fhir.update(made, facts.open_task["meta"]["versionId"])
+    await case.update(made)
     row, now, text = case.row, journey.clock.now(), sentence(made)
     await case.write(lambda s: store.note(s, row.id, "assigned", now, text, mark=f"{row.id}:raised:{made['id']}"))
     return True
@@ -227,7 +254,7 @@ async def _tend_draft(case: InHand) -> bool:
     draft = case.facts.draft
     if draft is None or _ended(case.facts) != "cancelled":
         return False
-    await case.journey.fhir.update({**draft, "status": "cancelled"}, draft["meta"]["versionId"])
+    await case.update({**draft, "status": "cancelled"})
     now = case.journey.clock.now()
     await case.write(
         lambda s: store.note(s, case.row.id, "drafted", now, "The draft was taken back: the order is cancelled")
@@ -253,8 +280,8 @@ async def _tend_late(case: InHand) -> bool:
     if owner := next((task["owner"] for task in facts.tasks if task.get("owner")), None):
         made["owner"] = owner
     for task in (t for t in facts.late if open_late_task(Facts(late=(t,)))):
-        await journey.fhir.update({**task, "status": "cancelled"}, task["meta"]["versionId"])
-    await journey.fhir.create(made, {"identifier": f"{job_system('journey')}|{number}"})
+        await case.update({**task, "status": "cancelled"})
+    await case.create(made, number)
     now = journey.clock.now()
     text = "Images came after the report was signed: the reader is asked to look at them"
     await case.write(lambda s: store.note(s, case.row.id, "signed", now, text, mark=f"{case.row.id}:{number}"))
@@ -288,7 +315,9 @@ async def _ask(case: InHand, ask: Ask, mark: str) -> bool:
         journey.log.warning("question refused", case=row.id, ask=ask.name, status=error.status)
         sentence, pause = f"{ask.name}: refused ({error.what})", 0.0
     else:
-        sentence = await keep(journey.fhir, ask, answer, facts, row.id, mark, now)
+        kept = await keep(journey.fhir, ask, answer, facts, row.id, mark, now)
+        case.told(kept.stored, whole=kept.whole)
+        sentence = kept.sentence
         pause = pause_s(ask, answer, sentence, now - _first_asked(facts, ask, mark, now))
     again = now + timedelta(seconds=pause) if pause else None
 

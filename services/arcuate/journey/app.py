@@ -1,6 +1,5 @@
 """The web door of the journey room: the accession ledger, the reconciler, alerts, the decisions about what is held."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -21,6 +20,7 @@ from arcuate.journey.tables import WORK, CaseRow, StepRow
 from arcuate.journey.turns import Turns
 from arcuate.kernel.auth import Role
 from arcuate.kernel.auth.roles import CLINICAL
+from arcuate.kernel.background import Loops
 from arcuate.kernel.errors import ArcuateError, NotFound
 from arcuate.kernel.fhir.client import FhirClient
 from arcuate.kernel.fhir.feed import FeedReader
@@ -56,6 +56,7 @@ async def open_room(context: RoomContext, settings: JourneySettings | None = Non
     }
     worker = Worker(
         context.database, WORK, context.clock, handlers, lease_s=120, tries=8, parallel=6, name="journey",
+        loops=context.loops,
     )  # fmt: skip
     app = create_app(context, "Arcuate journey")
     app.state.journey, app.state.worker = journey, worker
@@ -64,21 +65,18 @@ async def open_room(context: RoomContext, settings: JourneySettings | None = Non
     _add_decisions(app, journey, worker)
     alerts_open = Gauge("arcuate_alerts_open", "Rooms and connections that do not work.", registry=app.state.metrics)
     alerts_open.set_function(lambda: len(context.database.read_sync(alerts.listed)[0]))
-    return Room("journey", ("/journey",), app, lambda: _run(journey, worker))
+    return Room("journey", ("/journey",), app, lambda: _run(journey, worker, context.loops))
 
 
 @contextlib.asynccontextmanager
-async def _run(journey: Journey, worker: Worker) -> AsyncIterator[None]:
+async def _run(journey: Journey, worker: Worker, loops: Loops) -> AsyncIterator[None]:
     now = journey.clock.now()
     await journey.database.write(lambda s: alerts.begin(s, now))
     async with worker.run():
-        following = asyncio.create_task(_follow(journey, worker))
         try:
-            yield
+            async with loops.run("feed", lambda: _follow(journey, worker)):
+                yield
         finally:
-            following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await following
             with contextlib.suppress(ArcuateError):
                 await journey.turns.end(FEED)
 
@@ -89,8 +87,8 @@ async def _follow(journey: Journey, worker: Worker) -> None:
         try:
             if await journey.turns.take(FEED):
                 async with journey.turns.kept(FEED):
-                    async for change in feed_of(journey):
-                        await service.take_change(journey, change, in_turn=True)
+                    async for changes, reached in feed_of(journey).pages():
+                        await service.take_changes(journey, changes, reached)
                         worker.wake()
         except ArcuateError as error:
             journey.log.warning("feed interrupted", reason=error.what)

@@ -1,8 +1,8 @@
 """Asking the rooms: what goes in, what comes back, and how the answer is written."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -68,8 +68,22 @@ def _named(resource: Json, names: Mapping[str, str]) -> Json:
     return dict(changed(resource))
 
 
-async def keep(fhir: FhirClient, ask: Ask, answer: Json, facts: Facts, case_id: str, mark: str, now: datetime) -> str:
-    """Write an answer into the record in one transaction; returns a sentence for the case's history.
+class Kept(NamedTuple):
+    """What became of an answer.
+
+    Attributes:
+        sentence: For the case's history.
+        stored: What was written, with id and version.
+        whole: False where it may stand in the record otherwise than it is stated here.
+    """
+
+    sentence: str
+    stored: list[Json]
+    whole: bool
+
+
+async def keep(fhir: FhirClient, ask: Ask, answer: Json, facts: Facts, case_id: str, mark: str, now: datetime) -> Kept:
+    """Write an answer into the record in one transaction.
 
     Raises:
         PreconditionFailed: Somebody has changed meanwhile what the answer replaces.
@@ -77,13 +91,30 @@ async def keep(fhir: FhirClient, ask: Ask, answer: Json, facts: Facts, case_id: 
     entries = list(_entries(answer, facts))
     if ask.name == "check":
         entries += _withdrawn(answer, facts)
+    stored: list[Json] | None = []
     if entries:
         source = {
             "system": job_system("journey"),
             "value": f"{case_id}:{ask.name}:{mark}{_again(ask, facts, mark, now)}",
         }
-        await fhir.transaction(bundle.transaction(entries, source))
-    return sentence_of(ask.name, answer, facts)
+        stored = _stored(entries, await fhir.transaction(bundle.transaction(entries, source)))
+    return Kept(sentence_of(ask.name, answer, facts), stored or [], stored is not None)
+
+
+def _stored(entries: Sequence[Entry], answer: Json) -> list[Json] | None:
+    """Return what a transaction wrote, under the ids and versions that its answer names; None where it does not name them."""
+    answered = answer.get("entry") or []
+    if len(answered) != len(entries):
+        return None
+    made: list[Json] = []
+    for entry, one in zip(entries, answered, strict=True):
+        response, resource = one.get("response") or {}, entry.resource
+        parts = str(response.get("location", "")).rsplit("/", 3)
+        if resource is None or len(parts) != 4 or parts[2] != "_history":
+            return None
+        meta = {**resource.get("meta", {}), "versionId": parts[3], "lastUpdated": response.get("lastModified", "")}
+        made.append({**resource, "id": parts[1], "meta": meta})
+    return made
 
 
 def _again(ask: Ask, facts: Facts, mark: str, now: datetime) -> str:
@@ -121,7 +152,7 @@ def pause_s(ask: Ask, answer: Json, sentence: str, asked_for: timedelta) -> floa
 def _entries(answer: Json, facts: Facts) -> Iterable[Entry]:
     for entry in answer.get("entry") or ():
         resource = entry.get("resource") or {}
-        if resource.get("resourceType") not in _KEPT:
+        if resource.get("resourceType") not in _KEPT or _stands(resource, facts):
             continue
         if (
             resource["resourceType"] in _BASED_ON
@@ -132,6 +163,18 @@ def _entries(answer: Json, facts: Facts) -> Iterable[Entry]:
             resource = {**resource, "basedOn": [reference("ServiceRequest", facts.order["id"])]}
         full_url = str(entry.get("fullUrl") or "")
         yield _entry(resource, full_url if full_url.startswith("urn:uuid:") else None)
+
+
+def _stands(resource: Json, facts: Facts) -> bool:
+    """Say whether a flag stands in the record already: found again, it keeps the time at which it was found first."""
+    if resource["resourceType"] != "DetectedIssue":
+        return False
+    name, said = _identifier(resource), _said(resource)
+    return name is not None and any(_identifier(flag) == name and _said(flag) == said for flag in facts.flags)
+
+
+def _said(flag: Json) -> Json:
+    return {name: value for name, value in flag.items() if name not in ("id", "meta", "identifiedDateTime")}
 
 
 def _entry(resource: Json, full_url: str | None) -> Entry:

@@ -1,8 +1,9 @@
 """What is known of a case: read from the record, nothing kept here."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from arcuate.journey.domain import Facts, arrived, conflict_of, has_images, scanned
 from arcuate.journey.settings import JourneySettings
@@ -38,6 +39,56 @@ Question = tuple[str, Query]
 
 
 @dataclass(frozen=True)
+class Found:
+    """What the record holds of a case, as it was read.
+
+    Attributes:
+        order_id, links: What was asked for.
+        tasks: All Tasks about the order, whatever they ask.
+        people: The patient and everybody merged with it; the last one is who counts.
+    """
+
+    order_id: str | None
+    links: tuple[str, ...]
+    images: tuple[Json, ...] = ()
+    order: Json | None = None
+    flags: tuple[Json, ...] = ()
+    tasks: tuple[Json, ...] = ()
+    appointments: tuple[Json, ...] = ()
+    procedures: tuple[Json, ...] = ()
+    observations: tuple[Json, ...] = ()
+    reports: tuple[Json, ...] = ()
+    communications: tuple[Json, ...] = ()
+    chart: tuple[Json, ...] = ()
+    people: tuple[Json, ...] = ()
+
+    def with_written(self, stored: Iterable[Json]) -> "Found | None":
+        """Return this with what was written since, so that it need not be read back; None where only the record can tell."""
+        made = self
+        for resource in stored:
+            kind = resource["resourceType"]
+            if kind in _NO_FACTS or (
+                kind == "Observation" and resource.get("focus") and not resource.get("derivedFrom")
+            ):
+                continue
+            if kind not in _WRITTEN or "urn:uuid:" in str(resource):
+                return None
+            if kind == "Task" and reference_id(resource.get("focus"), "ServiceRequest") != self.order_id:
+                continue  # readers are given out over several cases
+            name = _WRITTEN[kind]
+            before: tuple[Json, ...] = getattr(made, name)
+            known = any(one["id"] == resource["id"] for one in before)
+            after = [resource if one["id"] == resource["id"] else one for one in before] + [resource] * (not known)
+            changed: dict[str, Any] = {name: tuple(after)}
+            made = replace(made, **changed)
+        return made
+
+
+_WRITTEN = {"DetectedIssue": "flags", "Task": "tasks", "DiagnosticReport": "reports"}
+_NO_FACTS = frozenset({"RiskAssessment", "Provenance"})
+
+
+@dataclass(frozen=True)
 class Gathered:
     """Facts, and what a person or a join must settle first.
 
@@ -51,20 +102,17 @@ class Gathered:
     kept_out: tuple[Json, ...] = ()
 
 
-async def gather(
-    fhir: FhirClient, row: CaseRow, studies: list[str], now: datetime, settings: JourneySettings
-) -> Gathered:
+async def find(fhir: FhirClient, row: CaseRow, studies: list[str]) -> Found:
     """Read everything about a case, in one question to the record; a second one where the patient is new to the case or was merged."""
     asked_of = row.patient_id  # who it was at the last look; another one is asked about below
     questions = [_by_id("ImagingStudy", [one.split("/", 1)[1] for one in studies])] if studies else []
     if row.order_id is not None:
         questions += [*_of_order(row.order_id), *_of_patient(asked_of)]
     found = iter(await fhir.searches(questions))
-    images = sorted(next(found), key=lambda one: str(one["id"])) if studies else []
+    images = tuple(sorted(next(found), key=lambda one: str(one["id"]))) if studies else ()
     if row.order_id is None:
-        return Gathered(Facts(answered=answers(row)))
-    orders, flags, tasks, *based_on = (next(found) for _ in _of_order(row.order_id))
-    appointments, procedures, observations, reports, communications = based_on
+        return Found(None, tuple(studies), images)
+    orders, flags, tasks, *based_on = (tuple(next(found)) for _ in _of_order(row.order_id))
     if not orders:
         raise NotFound("There is no ServiceRequest here", where=f"case {row.id}")
     [order] = orders
@@ -72,16 +120,28 @@ async def gather(
     if patient_id != asked_of:
         found = iter(await fhir.searches(_of_patient(patient_id)))
     patients, *charts = list(found) or [[]]
-    chart = [r for kind in charts for r in kind if not r.get("derivedFrom") and not r.get("focus")]
-    people = await _people(fhir, patient_id, patients)
-    sorted_ = _sort_studies(images, row, people)
+    chart = tuple(r for kind in charts for r in kind if not r.get("derivedFrom") and not r.get("focus"))
+    people = tuple(await _people(fhir, patient_id, patients))
+    appointments, procedures, observations, reports, communications = based_on
+    return Found(
+        row.order_id, tuple(studies), images, order, flags, tasks, appointments, procedures, observations, reports, communications,
+        chart, people,
+    )  # fmt: skip
+
+
+def gathered(found: Found, row: CaseRow, now: datetime, settings: JourneySettings) -> Gathered:
+    """Return what is known of a case: what the record holds, and what its row says."""
+    if found.order is None:
+        return Gathered(Facts(answered=answers(row)))
+    sorted_ = _sort_studies(found.images, row, found.people)
     facts = Facts(
-        order=order, patient=people[-1] if people else None, people=tuple(people), appointments=tuple(appointments),
-        procedures=tuple(procedures), studies=sorted_.joined,
-        observations=tuple(o for o in observations if o.get("derivedFrom")), chart=tuple(chart),
-        flags=tuple(f for f in flags if f.get("status") not in ("cancelled", "entered-in-error")),
-        tasks=tuple(t for t in tasks if is_task(t, "read")), late=tuple(t for t in tasks if is_task(t, "late-images")),
-        reports=tuple(reports), communications=tuple(communications), answered=answers(row), held=sorted_.held,
+        order=found.order, patient=found.people[-1] if found.people else None, people=found.people,
+        appointments=found.appointments, procedures=found.procedures, studies=sorted_.joined,
+        observations=tuple(o for o in found.observations if o.get("derivedFrom")), chart=found.chart,
+        flags=tuple(f for f in found.flags if f.get("status") not in ("cancelled", "entered-in-error")),
+        tasks=tuple(t for t in found.tasks if is_task(t, "read")),
+        late=tuple(t for t in found.tasks if is_task(t, "late-images")),
+        reports=found.reports, communications=found.communications, answered=answers(row), held=sorted_.held,
         read_with=None if row.read_with is None else frozenset(row.read_with.split()),
     )  # fmt: skip
     return Gathered(_with_times(facts, row, now, settings), sorted_.unjoined, sorted_.kept_out)
@@ -151,7 +211,7 @@ class _Sorted:
     held: str
 
 
-def _sort_studies(images: list[Json], row: CaseRow, people: list[Json]) -> _Sorted:
+def _sort_studies(images: Iterable[Json], row: CaseRow, people: Sequence[Json]) -> _Sorted:
     joined: list[Json] = []
     unjoined: list[Json] = []
     kept_out: list[Json] = []

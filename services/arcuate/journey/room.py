@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from arcuate.journey.own import OwnWrites
 from arcuate.journey.settings import JourneySettings
 from arcuate.journey.table import Table
 from arcuate.journey.turns import Turns
@@ -21,6 +22,7 @@ class Journey:
     Attributes:
         turns: What only one replica at a time does.
         roster: Questions for readers take turns inside this program.
+        own: What this program wrote itself.
     """
 
     database: Database
@@ -32,3 +34,4 @@ class Journey:
     log: Logger
     turns: Turns
     roster: asyncio.Lock = field(default_factory=asyncio.Lock)
+    own: OwnWrites = field(default_factory=OwnWrites)

@@ -1,6 +1,6 @@
 """Use cases of the journey room: take a change of the feed, bring a case forward, release or keep out what is held."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from sqlmodel import Session
@@ -8,7 +8,7 @@ from sqlmodel import Session
 from arcuate.journey import store
 from arcuate.journey.acts import InHand, note_times, one_act
 from arcuate.journey.domain import End, Facts
-from arcuate.journey.facts import gather
+from arcuate.journey.facts import Found, find, gathered
 from arcuate.journey.room import Journey
 from arcuate.journey.tables import CaseRow
 from arcuate.kernel.codes import SYSTEM_DICOM_UID, accession_of, is_from_elsewhere, is_history
@@ -29,21 +29,29 @@ _ROUNDS = 16
 _RECORD_AWAY_S = 5.0
 
 
-async def take_change(journey: Journey, change: Change, *, in_turn: bool = False) -> None:
-    """Find the cases that a change of the record concerns, and ask for them to be looked at.
+async def take_changes(journey: Journey, changes: Sequence[Change], reached: int | None = None) -> None:
+    """Find the cases that changes of the record concern, and ask for them to be looked at: all in one transaction.
+
+    Args:
+        reached: The feed's cursor behind them, which is kept with them; None where the feed is not followed by turns.
 
     Raises:
-        Conflict: `in_turn`, and another replica follows the feed by now; nothing was written.
+        Conflict: Another replica follows the feed by now; nothing was written.
     """
-    resource, now = change.resource, journey.clock.now()
-    if resource is None or is_history(resource):  # the past is read by a case, and begins none
-        return
-    own = f"{change.type}/{change.id}"
+    now = journey.clock.now()
+    # The past is read by a case, and begins none.
+    news = [(one, one.resource) for one in changes if one.resource is not None and not is_history(one.resource)]
 
     def write(session: Session) -> None:
-        if in_turn and not journey.turns.mine(session, FEED):
-            raise Conflict("Another replica follows the feed")
-        for case_id in _cases_of(session, own, resource, now):
+        if reached is not None:
+            if not journey.turns.mine(session, FEED):
+                raise Conflict("Another replica follows the feed")
+            store.save_cursor(session, reached)
+        concerned: dict[str, None] = {}
+        for change, resource in news:
+            found = _cases_of(session, f"{change.type}/{change.id}", resource, now)
+            concerned |= dict.fromkeys(sorted(found - {journey.own.case_of(change)}))
+        for case_id in concerned:
             store.wake(session, case_id, now)
 
     await journey.database.write(write)
@@ -52,7 +60,8 @@ async def take_change(journey: Journey, change: Change, *, in_turn: bool = False
 def _cases_of(session: Session, own: str, resource: Json, now: datetime) -> set[str]:
     kind = resource["resourceType"]
     if kind == "ServiceRequest":
-        return {store.case_of_order(session, resource["id"], accession_of(resource), _uids(resource), now).id}
+        whose = reference_id(resource.get("subject"), "Patient")
+        return {store.case_of_order(session, resource["id"], whose, accession_of(resource), _uids(resource), now).id}
     if kind == "Patient":
         others = [str((link.get("other") or {}).get("reference", "")) for link in resource.get("link", ())]
         return store.linked_cases(session, [own, *others])
@@ -92,21 +101,26 @@ async def advance(journey: Journey, job: Job) -> Apply | None:
             job.attempt > 1
         ):  # whoever had this job before may still be at it: what it has read is out of date from now on
             await journey.database.write(lambda s: store.take_over(s, case_id))
+        known, told = None, False
         for _ in range(_ROUNDS):
-            case = await _look(journey, case_id)
+            case = await _look(journey, case_id, known)
             if case is None:
                 return None
-            if not await note_times(case) and not await one_act(case):
+            acted = await note_times(case) or await one_act(case)
+            # A second attempt does not know under which versions the first one wrote.
+            known = case.known if job.attempt == 1 else None
+            if not acted:
+                told = case.has_told
                 break
         if case is not None and case.has_written:
-            case = await _look(journey, case_id)
+            case = await _look(journey, case_id, known)
     except Unavailable as error:
         raise Later(_RECORD_AWAY_S, "the record does not answer") from error
-    return None if case is None else _settled(case)
+    return None if case is None else _settled(case, again=told)
 
 
-def _settled(case: InHand) -> Apply:
-    """Return what writes where a case stands."""
+def _settled(case: InHand, *, again: bool) -> Apply:
+    """Return what writes where a case stands; `again` when something was written that no act has looked at yet."""
     journey, facts, now = case.journey, case.facts, case.journey.clock.now()
     stage, waits_for = journey.table.standing(facts)
     reached = journey.table.reached(facts) + ([stage] if stage in set(End) else [])
@@ -126,6 +140,8 @@ def _settled(case: InHand) -> Apply:
         if facts.held:
             mark = f"{current.id}:held:{facts.held}:{case.row.released}:{case.row.set_aside}"
             store.note(session, current.id, End.PARKED, now, facts.held, mark=mark)
+        if again:
+            store.wake(session, current.id, now)
 
     return write
 
@@ -134,17 +150,28 @@ def _source(facts: Facts) -> str:
     return str((facts.order or {}).get("meta", {}).get("source", ""))
 
 
-async def _look(journey: Journey, case_id: str) -> InHand | None:
-    """Read a case and all that is known of it; None when it has become part of another one."""
+async def _look(journey: Journey, case_id: str, known: Found | None = None) -> InHand | None:
+    """Read a case and all that is known of it; None when it has become part of another one.
 
-    def read(session: Session) -> tuple[CaseRow | None, list[str]]:
-        return store.get_case(session, case_id), store.links_of(session, case_id, "ImagingStudy")
+    Args:
+        known: What the record held at the last look of this job, with what the job has written since. It is read again where
+            the feed has brought news of the case meanwhile; the look that the news asked for is this one.
+    """
+    now = journey.clock.now()
 
-    row, studies = await journey.database.read(read)
+    def read(session: Session) -> tuple[CaseRow | None, list[str], bool]:
+        studies = store.links_of(session, case_id, "ImagingStudy")
+        return store.get_case(session, case_id), studies, store.is_woken(session, case_id, now)
+
+    row, studies, news = await journey.database.read(read)
     if row is None:
         return None
-    gathered = await gather(journey.fhir, row, studies, journey.clock.now(), journey.settings)
-    return InHand(journey, row, gathered, row.version)
+    if news:
+        await journey.database.write(lambda s: store.take_up(s, case_id, row.version, now))
+        row.version += 1
+    if known is None or news or (known.order_id, known.links) != (row.order_id, tuple(studies)):
+        known = await find(journey.fhir, row, studies)
+    return InHand(journey, row, gathered(known, row, now, journey.settings), row.version, known)
 
 
 async def timer(journey: Journey, job: Job) -> Apply:

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,8 +13,8 @@ from sqlmodel import Session, col, select
 from arcuate.journey.domain import Answered
 from arcuate.journey.table import as_mapping
 from arcuate.journey.tables import WORK, CaseRow, CursorRow, LinkRow, StepRow, TurnRow
-from arcuate.kernel.db import upsert
-from arcuate.kernel.work import DISCARDED, PARKED, Later
+from arcuate.kernel.db.driver import driver_of, marks
+from arcuate.kernel.work import DISCARDED, DONE, PARKED, READY, Later
 
 ADVANCE, TIMER, WATCH = "advance", "timer", "watch"
 ENDED = ("delivered", "cancelled", "expired")
@@ -29,11 +29,12 @@ def cursor(session: Session) -> int | None:
 
 def save_cursor(session: Session, seq: int) -> None:
     """Remember how far the feed was read."""
-    upsert(session, CursorRow, {"name": "feed"}, {"seq": seq})
+    statement = "INSERT INTO cursor (name, seq) VALUES ('feed', ?) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq"
+    driver_of(session.connection()).rows(statement, (seq,))
 
 
 def case_of_order(
-    session: Session, order_id: str, accession: str | None, uids: Iterable[str], now: datetime
+    session: Session, order_id: str, patient_id: str | None, accession: str | None, uids: Iterable[str], now: datetime
 ) -> CaseRow:
     """Return the case of an order: its own, the one that its images began (by accession or study UID), or a new one."""
     row = session.exec(select(CaseRow).where(CaseRow.order_id == order_id)).first()
@@ -44,7 +45,7 @@ def case_of_order(
             _absorb(session, row, waiting)
     if row is None:
         row = CaseRow(id=secrets.token_hex(8), since=now)
-    row.order_id = order_id
+    row.order_id, row.patient_id = order_id, row.patient_id or patient_id
     taken = (
         accession and session.exec(select(CaseRow).where(CaseRow.accession == accession, CaseRow.id != row.id)).first()
     )
@@ -99,8 +100,11 @@ def uid_name(uid: str) -> str:
 
 def link(session: Session, references: Iterable[str], case_id: str) -> None:
     """Remember that resources belong to a case; they may belong to others as well."""
-    for reference in references:
-        upsert(session, LinkRow, {"reference": reference, "case_id": case_id}, {})
+    rows = [value for reference in sorted(set(references)) for value in (reference, case_id)]
+    if rows:
+        places = ", ".join(["(?, ?)"] * (len(rows) // 2))
+        statement = f"INSERT INTO case_link (reference, case_id) VALUES {places} ON CONFLICT DO NOTHING"  # noqa: S608
+        driver_of(session.connection()).rows(statement, rows)
 
 
 def linked_cases(session: Session, references: Iterable[str], *, open_only: bool = False) -> set[str]:
@@ -108,24 +112,44 @@ def linked_cases(session: Session, references: Iterable[str], *, open_only: bool
     wanted = list(references)
     if not wanted:
         return set()
-    query = select(LinkRow.case_id).where(col(LinkRow.reference).in_(wanted))
-    if open_only:
-        query = query.join(CaseRow, col(CaseRow.id) == col(LinkRow.case_id)).where(col(CaseRow.stage).not_in(ENDED))
-    return set(session.exec(query).all())
+    query = f"SELECT case_id FROM case_link WHERE reference IN ({marks(len(wanted))})"  # noqa: S608
+    found = driver_of(session.connection()).rows(f"{query} AND case_id IN ({_OPEN})" if open_only else query, wanted)
+    return {case_id for (case_id,) in found}
+
+
+_OPEN = f"SELECT id FROM journey_case WHERE stage NOT IN ({', '.join(repr(stage) for stage in ENDED)})"  # noqa: S608
 
 
 def links_of(session: Session, case_id: str, resource_type: str) -> list[str]:
     """Return the references of one type that belong to a case."""
-    rows = session.exec(
-        select(LinkRow.reference).where(LinkRow.case_id == case_id).order_by(col(LinkRow.reference))
-    ).all()
-    return [reference for reference in rows if reference.startswith(f"{resource_type}/")]
+    rows = driver_of(session.connection()).rows("SELECT reference FROM case_link WHERE case_id = ?", (case_id,))
+    return sorted(reference for (reference,) in rows if reference.startswith(f"{resource_type}/"))
+
+
+def is_woken(session: Session, case_id: str, now: datetime) -> bool:
+    """Return whether somebody has asked for a case to be looked at, and nobody has begun."""
+    return WORK.has_ready(session, ADVANCE, f"case:{case_id}", now)
+
+
+def take_up(session: Session, case_id: str, version: int, now: datetime) -> None:
+    """Take the request for a look from the line: a worker that holds the case looks at it from now on.
+
+    Raises:
+        Later: Another worker has brought the case forward, so that the request is that one's.
+    """
+    fence(session, case_id, version)
+    jobs, keys = WORK.jobs, WORK.keys
+    asked = sa.select(jobs.c.id).join(keys, keys.c.job_id == jobs.c.id)
+    asked = asked.where(keys.c.key == f"case:{case_id}", keys.c.open, jobs.c.kind == ADVANCE, jobs.c.state == READY)
+    found = list(session.execute(asked.where(jobs.c.due <= now)).scalars())
+    session.execute(sa.update(jobs).where(jobs.c.id.in_(found), jobs.c.state == READY).values(state=DONE))
+    session.execute(sa.update(keys).where(keys.c.job_id.in_(found)).values(open=False))
 
 
 def wake(session: Session, case_id: str, now: datetime, due: datetime | None = None, mark: str = "") -> None:
     """Ask for a case to be looked at: now, or at a later time (once a mark and time)."""
     if due is None:
-        if not WORK.has_ready(session, ADVANCE, f"case:{case_id}", now):
+        if not is_woken(session, case_id, now):
             WORK.enqueue(session, ADVANCE, now=now, keys=[f"case:{case_id}"], payload={"case": case_id})
         return
     WORK.enqueue(
@@ -150,13 +174,8 @@ def fence(session: Session, case_id: str, version: int) -> None:
     Raises:
         Later: Another worker has written since this version was read: what this one knows is out of date.
     """
-    changed = session.execute(
-        sa.update(CaseRow)
-        .where(col(CaseRow.id) == case_id, col(CaseRow.version) == version)
-        .values(version=version + 1)
-        .execution_options(synchronize_session=False)
-    )
-    if changed.rowcount != 1:  # type: ignore[attr-defined]
+    statement = "UPDATE journey_case SET version = ? WHERE id = ? AND version = ? RETURNING id"
+    if not driver_of(session.connection()).rows(statement, (version + 1, case_id, version)):
         raise Later(_STALE_S, "another worker has brought this case forward")
 
 
@@ -209,23 +228,27 @@ def note(
     session: Session, case_id: str, stage: str, at: datetime, text: str, *, source: str = "", mark: str | None = None
 ) -> None:
     """Write a step; a mark that stands already is not written twice."""
-    _step(session, StepRow(case_id=case_id, stage=stage, kind="note", at=at, note=text, source=source, mark=mark))
+    _steps(session, [(case_id, stage, "note", at, text, source, mark)])
 
 
 def reach(session: Session, case_id: str, reached: Mapping[str, tuple[datetime, str]]) -> None:
     """Write the stages that a case has reached; each once."""
-    for stage, (at, source) in reached.items():
-        _step(
-            session,
-            StepRow(case_id=case_id, stage=stage, kind="stage", at=at, source=source, mark=f"{case_id}:stage:{stage}"),
-        )
+    _steps(session, [
+        (case_id, stage, "stage", at, "", source, f"{case_id}:stage:{stage}") for stage, (at, source) in reached.items()
+    ])  # fmt: skip
 
 
-def _step(session: Session, row: StepRow) -> None:
-    if row.mark and session.exec(select(StepRow.id).where(StepRow.mark == row.mark)).first() is not None:
+def _steps(session: Session, rows: Sequence[tuple[str, str, str, datetime, str, str, str | None]]) -> None:
+    """Write steps in one statement; one whose mark stands already is left out."""
+    if not rows:
         return
-    session.add(row)
-    session.flush()
+    driver = driver_of(session.connection())
+    places = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(rows))
+    statement = f"INSERT INTO step ({_STEP}) VALUES {places} ON CONFLICT (mark) DO NOTHING"  # noqa: S608 - names of our own
+    driver.rows(statement, [driver.instant(v) if isinstance(v, datetime) else v for row in rows for v in row])
+
+
+_STEP = "case_id, stage, kind, at, note, source, mark"
 
 
 def get_case(session: Session, case_id: str) -> CaseRow | None:
