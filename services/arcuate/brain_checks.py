@@ -21,6 +21,7 @@ from arcuate.training import BRAIN
 
 if TYPE_CHECKING:
     from arcuate.inference.training.generator import Range
+    from arcuate.inference.training.maps import PreparedMap
 
 Say = Callable[[str], None]
 
@@ -38,19 +39,26 @@ def _ranges() -> list["Range"]:
     return [plain, hard, replace(plain, contrast=1.0), replace(hard, contrast=0.5), plain, replace(plain, thick=1.0)]
 
 
-def _heads(labelmaps: Path, each: int, ranges: Sequence["Range"]) -> Iterator[tuple[str, Volume, np.ndarray]]:
+def _held(labelmaps: Path) -> list["PreparedMap"]:
+    from arcuate.inference.training import labels, maps
+    from arcuate.inference.training.train import HELD_OUT
+
+    return maps.prepare(labelmaps, Path(".cache"), labels.load())[-HELD_OUT:]
+
+
+def _heads(
+    held: Sequence["PreparedMap"], each: int, ranges: Sequence["Range"]
+) -> Iterator[tuple[str, Volume, np.ndarray]]:
     """Yield map, rendered scan and true labels (FreeSurfer numbers) of the maps that no network was trained on."""
     import torch
 
-    from arcuate.inference.training import labels, maps
+    from arcuate.inference.training import labels
     from arcuate.inference.training.generator import Grid, Renderer
-    from arcuate.inference.training.train import HELD_OUT
 
     scheme = labels.load()
     renderer = Renderer(scheme, Grid(SHAPE, VOXEL))
     affine = np.diag([VOXEL, VOXEL, VOXEL, 1.0])
     affine[:3, 3] = -(np.array(SHAPE) - 1) / 2 * VOXEL
-    held = maps.prepare(labelmaps, Path(".cache"), scheme)[-HELD_OUT:]
     for number, one in enumerate(held):
         random = torch.Generator().manual_seed(700 + number)
         for k in range(each):
@@ -64,7 +72,7 @@ async def calibrate(name: str, labelmaps: Path, models: Path, say: Say, each: in
     found: list[tuple[str, Signals, float]] = []
     refused = 0
     async with networks() as infer:
-        for number, (which, volume, truth) in enumerate(_heads(labelmaps, each, _ranges())):
+        for number, (which, volume, truth) in enumerate(_heads(_held(labelmaps), each, _ranges())):
             try:
                 made = await segmentation.segment(volume, infer, models, BRAIN[name])
             except NotMeasurable as error:
@@ -116,10 +124,11 @@ async def contrasts(name: str, labelmaps: Path, models: Path, say: Say) -> None:
 
     ways = contrast.candidates(tomllib.loads(segmentation.RULES.read_text(encoding="utf-8")))
     lines = [f"| weighting (synthetic) | {' | '.join(way.name for way in ways)} |", "|---|" + "---:|" * len(ways)]
+    held = _held(labelmaps)
     async with networks() as infer:
         for weighting in WEIGHTINGS:
             reach = Range(shift=10.0, cut=0.0, weightings=(weighting,))
-            heads = list(_heads(labelmaps, 1, [replace(reach, stripped=1.0), replace(reach, stripped=0.0)]))
+            heads = list(_heads(held, 1, [replace(reach, stripped=1.0), replace(reach, stripped=0.0)]))
             cells = []
             for way in ways:
                 found = [await _tried(volume, truth, infer, models, way) for _, volume, truth in heads]

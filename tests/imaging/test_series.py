@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from arcuate.imaging.contrast import weighting_of
 from arcuate.imaging.domain import Instance, NotMeasurable, Refusal, RefusalCode, Unreadable
 from arcuate.imaging.parsing import Parser
 from arcuate.imaging.series import Choice, choose
@@ -114,3 +115,26 @@ def test_a_contrast_agent_is_a_warning(plain: list[Instance]) -> None:
 def test_a_file_that_cannot_be_read_is_counted(plain: list[Instance]) -> None:
     lost = Unreadable("notes.txt", Refusal(RefusalCode.NOT_DICOM, "Not DICOM"))
     assert any("1 files could not be read" in warning for warning in choose([*plain, lost]).warnings)
+
+
+@pytest.mark.parametrize(
+    ("values", "weighting"),
+    [
+        ({"SeriesDescription": "t2_space_sag"}, "t2"),
+        ({"SeriesDescription": "t2_flair_3d"}, "flair"),
+        ({"SeriesDescription": "PD tse tra"}, "pd"),
+    ],
+)
+def test_another_weighting_is_taken_where_the_study_has_no_t1(
+    plain: list[Instance], values: dict[str, object], weighting: str
+) -> None:
+    series = with_tags(plain, EchoTime=90.0, **values)
+    chosen = choose(series, "series_other.toml")
+    assert chosen.rules == "series_other.toml" and weighting_of(chosen) == weighting
+    assert weighting_of(choose([*plain, *series])) == "t1"
+
+
+def test_a_kind_of_image_that_no_network_knows_stays_refused(plain: list[Instance]) -> None:
+    for words in ("dwi b1000", "swi", "t2 map", "ax 3d"):
+        with pytest.raises(NotMeasurable):
+            choose(with_tags(plain, EchoTime=90.0, SeriesDescription=words), "series_other.toml")
