@@ -161,8 +161,8 @@ def _found(client: httpx.Client, sent: dict[tuple[str, str], datetime]) -> dict[
     for what, (kind, refers) in _ANSWERS.items():
         first: dict[str, datetime] = {}
         for one in _all(client, f"{kind}/_history"):
-            if kind == "Task" and not one.get("owner"):
-                continue  # that it is to be read, and not yet by whom
+            if kind == "Task" and not one.get("owner") and not one.get("statusReason"):
+                continue  # that it is to be read, and not yet by whom, or why by nobody
             name, at = (
                 names.get(one.get(refers, {}).get("reference", ""), ""),
                 datetime.fromisoformat(one["meta"]["lastUpdated"]),
