@@ -102,6 +102,35 @@ async def test_f045_a_worker_that_lost_its_lease_changes_nothing(database: Datab
     assert successor.attempt == stuck.attempt + 1
 
 
+async def test_f045_a_worker_that_is_stuck_leaves_its_job_to_another_and_does_not_take_it_again(
+    database: Database, clock: ManualClock
+) -> None:
+    begun, never = asyncio.Event(), asyncio.Event()
+    stuck: list[int] = []
+
+    async def slow(job: Job) -> None:
+        stuck.append(job.id)
+        begun.set()
+        await never.wait()
+
+    async def quick(job: Job) -> Callable[[Session], None]:
+        return note("done", clock)
+
+    await database.write(lambda s: WORK.enqueue(s, "write", now=clock.now()))
+    worker = Worker(database, WORK, clock, {"write": slow}, poll_s=0.01)
+    async with worker.run():
+        await begun.wait()
+        clock.advance(31)
+        begun.clear()
+        await database.write(lambda s: WORK.enqueue(s, "write", now=clock.now()))
+        worker.wake()
+        await begun.wait()  # it has looked for work since, and found what is new
+        [other] = await database.write(lambda s: WORK.claim(s, Terms(["write"], clock.now())))
+
+    assert other.id == stuck[0]
+    assert len(set(stuck)) == 2
+
+
 async def test_a_stopped_worker_leaves_its_jobs_to_the_next_at_once(database: Database, clock: ManualClock) -> None:
     begun, never = asyncio.Event(), asyncio.Event()
 

@@ -46,6 +46,7 @@ class Terms:
     tries: int = 3
     idle: bool = True
     shared_clock: bool = False
+    in_hand: frozenset[int] = frozenset()
 
 
 def any_due(driver: Driver, terms: Terms) -> bool:
@@ -76,6 +77,9 @@ def _find(driver: Driver, terms: Terms, state: str, what: str, more: str, limit:
     due, values = ("due <= ?" if state == READY else "lease_until <= ?"), [at]
     if state == LEASED and terms.shared_clock:
         due, values = "lease_until <= clock_timestamp()", []
+    if state == LEASED and terms.in_hand:
+        due += f" AND id NOT IN ({marks(len(terms.in_hand))})"
+        values = [*values, *sorted(terms.in_hand)]
     where, end = more.partition(" FOR UPDATE")[::2]
     asked = (
         f"SELECT {what} FROM work WHERE state = '{state}' AND {due} AND kind IN ({marks(len(terms.kinds))}){where} "  # noqa: S608

@@ -52,6 +52,7 @@ class Worker:
         # A clock of the test's own stands still for the database.
         self._shared_clock = isinstance(clock, SystemClock) and not database.is_sqlite
         self._wake = asyncio.Event()
+        self._in_hand: set[int] = set()
         self._loops = loops or Loops(name)
         self._log = get_logger(name)
 
@@ -73,8 +74,9 @@ class Worker:
 
     async def _claim(self, limit: int, *, idle: bool) -> list[Job]:
         terms = Terms(
-            list(self._handlers), self._clock.now(), self._lease_s, limit, self._tries, idle, self._shared_clock
-        )
+            list(self._handlers), self._clock.now(), self._lease_s, limit, self._tries, idle, self._shared_clock,
+            frozenset(self._in_hand),
+        )  # fmt: skip
         if not await self._database.read(lambda s: self._table.any_due(s, terms)):
             return []
         return await self._database.write(lambda s: self._table.claim(s, terms))
@@ -125,6 +127,7 @@ class Worker:
         return done
 
     async def _attempt(self, job: Job) -> None:
+        self._in_hand.add(job.id)
         try:
             await self._run(job)
         except asyncio.CancelledError:
@@ -135,6 +138,8 @@ class Worker:
         except ArcuateError as error:
             # The outcome could not be written: the lease runs out and another attempt follows.
             self._log.warning("outcome not written", job=job.id, kind=job.kind, reason=error.what)
+        finally:
+            self._in_hand.discard(job.id)
 
     async def _give_back(self, job: Job) -> None:
         """Leave a job that was stopped before its end to the next worker, at once; one that ended meanwhile stays ended."""
