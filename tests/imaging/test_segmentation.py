@@ -128,6 +128,24 @@ async def test_sides_come_from_the_affine_alone(models: Path) -> None:
     assert again.ml("hippocampus", "right") == pytest.approx(right, rel=0.08)
 
 
+async def test_what_a_network_says_of_a_head_turned_over_is_never_taken_for_what_it_says_of_a_t1(models: Path) -> None:
+    painted, given = Painted(), []
+
+    async def whatever_the_contrast(model: str, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        if model != "brain-finder":
+            given.append(inputs["image"][0, 0])
+            inputs = {"image": given[(len(given) - 1) % 2][None, None]}
+        return await painted(model, inputs)
+
+    head = scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX)
+    plain = await segment(head, whatever_the_contrast, models)
+    turned = await segment(head, whatever_the_contrast, models, turned_over=True)
+
+    assert np.corrcoef(given[0][given[2] > 0], given[2][given[2] > 0])[0, 1] < -0.99
+    # Changes between dates are told of equal models alone.
+    assert (plain.models[-1].version, turned.models[-1].version) == ("1", "1 turned over")
+
+
 async def test_a_mirrored_head_gets_the_mirrored_answer(models: Path) -> None:
     plain = await straight(models)
     turned = await segment(scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX, mirrored=True), Painted(), models)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from arcuate.imaging.uncertainty import Uncertainty
 COARSE_SPACING_MM = 3.5
 REFUSED_SPACING_MM = 8.0
 CSF = 24
+TURNED = " turned over"
+"""What the version of a network ends with in a result, where dark and bright were exchanged for it."""
 ROUND_BRAIN_MM = 5.0  # kept round the finder's brain when its contrast is turned over
 PIPELINE = "brain-volumes"
 RULES = Path(__file__).with_name("segmentation.toml")
@@ -118,7 +120,9 @@ async def segment(
     frame = await asyncio.to_thread(sampling.working_frame, volume.affine)
     brain = await find_brain(volume, frame, infer, finder)
     labelled = await _label(volume, frame, brain, infer, segmenter, turned_over)
-    used = (finder.used, segmenter.used)
+    # What it gives for a head turned over is another measurement: never compared with that of the same network on a T1.
+    version = f"{segmenter.used.version}{TURNED if turned_over else ''}"
+    used = (finder.used, replace(segmenter.used, version=version))
     fit = judging.load_fit(models_dir, segmenter.used.name)
     return await asyncio.to_thread(_measure, volume, frame, labelled, brain, rules, used, fit)
 
