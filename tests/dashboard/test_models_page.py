@@ -67,7 +67,7 @@ async def test_rooms_that_are_silent_are_named_and_nothing_is_said_of_their_mode
     assert "5 not known" in said
     assert "Dice" not in said
     assert "in shadow" not in said
-    assert "All 6 models shown." in said
+    assert "All 7 models shown." in said
 
 
 async def test_forecasts_say_on_what_they_learned_and_what_to_do_about_it(quality: Browser) -> None:
