@@ -23,6 +23,7 @@ from arcuate.hospital.play import IN_A_HURRY, REAL_TIME, Doors, play
 from arcuate.house import HouseSettings, locked
 from arcuate.imaging.settings import ImagingSettings
 from arcuate.journey.settings import JourneySettings
+from arcuate.kernel.background import stop
 from arcuate.kernel.clock import SystemClock
 from arcuate.kernel.errors import ArcuateError, Conflict
 from arcuate.kernel.fhir.client import FhirClient
@@ -142,9 +143,7 @@ async def _watching(settings: HouseSettings, drafts: Path) -> AsyncIterator[_Wat
         try:
             yield watch
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await stop(task)
 
 
 async def _look_on(watch: _Watch) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlmodel import Session
 
-from arcuate.kernel.background import Loops
+from arcuate.kernel.background import Loops, stop
 from arcuate.kernel.db import Database
 from arcuate.kernel.limit import TookTooLong, computing_time
 
@@ -74,3 +74,35 @@ def test_f015_computing_without_end_is_stopped_and_waiting_is_not() -> None:
     for _ in range(3):  # nothing of it is left behind
         with computing_time(0.05):
             sum(range(1000))
+
+
+async def test_who_waits_for_a_task_to_end_can_be_stopped_meanwhile() -> None:
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_end() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            await may_end.wait()
+
+    task = asyncio.create_task(slow_to_end())
+    await begun.wait()
+    stopping = asyncio.create_task(stop(task))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_what_a_stopped_task_failed_with_is_raised() -> None:
+    async def fails() -> None:
+        raise RuntimeError("lost")
+
+    task = asyncio.create_task(fails())
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="lost"):
+        await stop(task)

@@ -7,7 +7,6 @@ Priority and time limit are the request parameters of Triton's scheduling policy
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import itertools
 import time
@@ -21,6 +20,7 @@ from prometheus_client import Counter as Total
 
 from arcuate.inference.domain import ModelDescription, Tensor
 from arcuate.inference.host import EngineHost
+from arcuate.kernel.background import stop
 from arcuate.kernel.errors import ArcuateError, Unavailable
 
 
@@ -116,9 +116,7 @@ class RequestQueue:
                 item.answer.exception()  # seen: its caller may have gone
         self._heap.clear()
         if self._pump is not None:
-            self._pump.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._pump
+            await stop(self._pump)
 
     def _put(self, item: _Item) -> None:
         heapq.heappush(self._heap, item)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from sqlmodel import Session
 
 from arcuate.journey import store
+from arcuate.kernel.background import stop
 from arcuate.kernel.clock import Clock
 from arcuate.kernel.db import Database
 
@@ -59,8 +60,8 @@ class Turns:
         except asyncio.CancelledError:
             if not lost:
                 raise
+            if block is not None:
+                block.uncancel()  # it was ours: whoever stops the block later is told apart from it
         finally:
             if renewing is not None:
-                renewing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await renewing
+                await stop(renewing)

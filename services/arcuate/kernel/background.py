@@ -8,10 +8,22 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from arcuate.kernel.log import get_logger, origin
 
 _AGAIN_S = (0.1, 1.0, 5.0)
+
+
+async def stop(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it has ended; what it failed with is raised.
+
+    To await the task and suppress its `CancelledError` would also swallow that of whoever waits, who then never ends.
+    """
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
 
 
 class Loops:
@@ -33,9 +45,7 @@ class Loops:
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await stop(task)
 
     def fault(self) -> str | None:
         """Return which loop has ended and not come to stay yet, or None."""

@@ -1,9 +1,9 @@
 """News: who waits for the next feed number is woken by the commit that gives it."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
+from arcuate.kernel.background import stop
 from arcuate.kernel.clock import Clock
 
 
@@ -59,6 +59,4 @@ class News:
         try:
             await asyncio.wait({waiter, timer}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            timer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await timer
+            await stop(timer)
