@@ -1,6 +1,7 @@
 """The HL7 door in its own process: it comes back on the same port, and a stop answers what has arrived."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -39,8 +40,12 @@ def _journal(place: Place) -> list[str]:
 
 
 def _children() -> set[int]:
-    tasks = Path("/proc/self/task").iterdir()
-    return {int(one) for task in tasks for one in (task / "children").read_text().split()}
+    """The processes that any thread of this program started; a thread may end while they are counted."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.update(int(one) for one in (task / "children").read_text().split())
+    return found
 
 
 async def _sent(port: int, control_id: str) -> str:
