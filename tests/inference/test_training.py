@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is an extra: pip install .[to
 
 from arcuate.inference import store  # noqa: E402
 from arcuate.inference.engine_onnx import OnnxEngine  # noqa: E402
-from arcuate.inference.training import checkpoint, entry, export, labels, maps, phases  # noqa: E402
+from arcuate.inference.training import checkpoint, entry, export, labels, maps, phases, unlabelled  # noqa: E402
 from arcuate.inference.training import train as training  # noqa: E402
 from arcuate.inference.training.generator import Grid, Range, Renderer  # noqa: E402
 from arcuate.inference.training.loss import chosen_voxels, combined  # noqa: E402
@@ -156,3 +156,30 @@ def test_a_training_without_maps_or_of_an_unknown_model_says_so(tmp_path: Path) 
         entry.train_model("brain-t1", tmp_path, tmp_path, tmp_path, 1, print)
     with pytest.raises(BadInput, match="no training"):
         entry.train_model("heart", tmp_path, tmp_path, tmp_path, 1, print)
+
+
+def test_grey_matter_without_a_label_lies_in_white_matter_and_changes_the_picture_alone(tmp_path: Path) -> None:
+    head = np.zeros((96, 96, 60), np.uint8)
+    head[4:92, 4:92, 4:56] = 24
+    head[8:48, 8:88, 8:52], head[48:88, 8:88, 8:52] = 2, 41
+    head[8:12, 8:88, 8:52], head[84:88, 8:88, 8:52] = 3, 42  # cortex
+    head[16:24, 40:60, 20:40], head[72:80, 40:60, 20:40] = 12, 51  # putamen, four millimetres beside it
+    nib.save(nib.Nifti1Image(head, np.eye(4)), tmp_path / "map.nii.gz")
+    held = maps.prepare(tmp_path, tmp_path, labels.load())[0]
+    hidden = held.unlabelled.numpy()
+    assert set(np.unique(head[hidden > 0])) == {2, 41}
+    between = hidden[13:15, 45:55, 25:35]
+    assert (between > 0).all() and between.max() <= unlabelled.PATCHES  # the first place of the table: claustrum
+    assert np.array_equal(hidden > 0, (hidden > 0)[::-1])
+    assert not hidden[40:56].any() and not hidden[:, 70:].any()
+
+    renderer = Renderer(labels.load(), Grid((48, 48, 32), 2.0))
+    plain = replace(held, unlabelled=torch.zeros_like(held.unlabelled))
+    darker = 0
+    for seed in range(6):
+        (seen, target), (other, same) = (
+            renderer.sample(one, STILL, torch.Generator().manual_seed(seed)) for one in (held, plain)
+        )
+        assert torch.equal(target, same)
+        darker += bool((seen != other).any())
+    assert 2 <= darker <= 6

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from arcuate.inference.training import unlabelled
 from arcuate.inference.training.labels import LabelScheme
 from arcuate.inference.training.maps import PreparedMap
 
@@ -41,6 +42,9 @@ WEIGHTINGS = {
 # Share of T1-like samples in which bone is as dark as fluid, as in an inversion-prepared T1: only its shape and place
 # then tell the inner table of the skull from the fluid below it, and intracranial volume depends on that.
 BONE_LIKE_FLUID = 0.5
+
+# Share of samples in which grey matter without a label (unlabelled.toml) is seen.
+UNLABELLED_GREY = 0.75
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,10 @@ class Renderer:
         far = held.distance[tuple(slice(a // 2, b // 2) for a, b in zip(low, high, strict=True))]
         points = points - torch.tensor(low)
         fine = torch.index_select(means, 0, near.reshape(-1)).reshape(1, 1, *near.shape)
+        if uniform(random, 0, 1) < UNLABELLED_GREY:
+            hidden = held.unlabelled[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].reshape(-1).int()
+            levels, shares = (table[hidden].reshape(fine.shape) for table in self._unlabelled_grey(means, random))
+            fine = fine + shares * (levels - fine)
         halved = functional.avg_pool3d(fine, 2)
         if self.grid.voxel > 3:
             halved = functional.avg_pool3d(functional.pad(halved, (1, 0) * 3, mode="replicate"), 2, stride=1)
@@ -211,6 +219,16 @@ class Renderer:
         )
         inside = ((unit.abs() < 1).all(-1)) | torch.tensor(extend)
         return seen[0, 0], torch.where(inside, seen[0, 1], 99.0)
+
+    def _unlabelled_grey(self, means: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """For each number of unlabelled.places: the brightness it tends to, and how far it goes there (0 to 1)."""
+        levels, shares = [0.0], [0.0]
+        for kind in unlabelled.load():
+            level = float(means[self.scheme.tissue_of.index(kind.like)])
+            far = uniform(random, 0, kind.most)
+            levels += [level] * unlabelled.PATCHES
+            shares += [min(kind.most, far * uniform(random, 0.6, 1.4)) for _ in range(unlabelled.PATCHES)]
+        return torch.tensor(levels), torch.tensor(shares)
 
     def _texture(self, image: Tensor, source: Tensor, random: torch.Generator) -> Tensor:
         """Uneven tissue outside the brain (fat, muscle, vessels are one label there), a little inside."""

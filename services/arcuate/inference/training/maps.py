@@ -1,4 +1,4 @@
-"""Label maps, prepared once into a cache folder: indices at 1 mm, distance to the brain at 2 mm, the brain's centre."""
+"""Label maps, prepared once into a cache folder: indices and unlabelled grey matter at 1 mm, distance to the brain at 2 mm, its centre."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from arcuate.inference.training import unlabelled
 from arcuate.inference.training.labels import LabelScheme
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,14 @@ class PreparedMap:
 
     index (x, y, z) int32: source indices of labels.LabelScheme. distance (x/2, y/2, z/2) float32: mm to the surface of
     the brain (ventricles included, outer CSF not), negative inside, at the centres of 2x2x2 blocks. centre: voxel
-    coordinates of the middle of the brain's bounding box.
+    coordinates of the middle of the brain's bounding box. unlabelled (x, y, z) uint8: places of unlabelled.py.
     """
 
     name: str
     index: Tensor
     distance: Tensor
     centre: tuple[float, float, float]
+    unlabelled: Tensor
 
 
 def prepare(folder: Path, cache: Path, scheme: LabelScheme) -> list[PreparedMap]:
@@ -46,11 +48,12 @@ def prepare(folder: Path, cache: Path, scheme: LabelScheme) -> list[PreparedMap]
 def _one(path: Path, cached: Path, scheme: LabelScheme) -> PreparedMap:
     if not cached.exists():
         image = cast("SpatialImage", nibabel.as_closest_canonical(nibabel.load(path)))
-        index = scheme.index_table()[np.asarray(image.dataobj).astype(np.uint8)]
-        index = np.pad(index, [(0, side % 2) for side in index.shape])
+        found = np.asarray(image.dataobj).astype(np.uint8)
+        found = np.pad(found, [(0, side % 2) for side in found.shape])
+        index = scheme.index_table()[found]
         distance, centre = _brain(index, scheme)
         part = cached.with_suffix(".part.npz")
-        np.savez_compressed(part, index=index, distance=distance, centre=centre)
+        np.savez_compressed(part, index=index, distance=distance, centre=centre, unlabelled=unlabelled.places(found))
         part.replace(cached)
     with np.load(cached) as held:
         return PreparedMap(
@@ -58,6 +61,7 @@ def _one(path: Path, cached: Path, scheme: LabelScheme) -> PreparedMap:
             index=torch.from_numpy(held["index"].astype(np.int32)),
             distance=torch.from_numpy(held["distance"].astype(np.float32)),
             centre=cast("tuple[float, float, float]", tuple(float(c) for c in held["centre"])),
+            unlabelled=torch.from_numpy(held["unlabelled"]),
         )
 
 
