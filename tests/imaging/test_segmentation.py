@@ -16,7 +16,8 @@ from arcuate.imaging.contrast import labelled
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
 from arcuate.imaging.pipelines import Scan, Volume
 from arcuate.imaging.sampling import working_frame
-from arcuate.imaging.segmentation import Segmentation, segment
+from arcuate.imaging.segmentation import segment
+from arcuate.imaging.volumetry import Segmentation
 
 LEVELS = {24: 0.1, 4: 0.2, 8: 0.4, 3: 0.5, 17: 0.6, 10: 0.7, 7: 0.8, 16: 0.9, 2: 1.0}
 """Painted intensity of a structure (left number; the right one is painted alike, as in a real scan)."""

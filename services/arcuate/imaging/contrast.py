@@ -9,8 +9,9 @@ from typing import Any
 from arcuate.imaging import series
 from arcuate.imaging.domain import NotMeasurable, RefusalCode, refuse
 from arcuate.imaging.pipelines import Infer, Scan, Volume, named
-from arcuate.imaging.segmentation import PIPELINE, RULES, Segmentation, segment
+from arcuate.imaging.segmentation import PIPELINE, RULES, segment
 from arcuate.imaging.series import Choice
+from arcuate.imaging.volumetry import Segmentation
 
 T1 = "t1"
 

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from arcuate.imaging import lesion_places, sampling, segmentation, uncertainty
+from arcuate.imaging.brain_finder import Brain, find_brain
 from arcuate.imaging.derived import Measured, Model
 from arcuate.imaging.domain import RefusalCode, refuse
 from arcuate.imaging.lesion_places import Lesion, Tissue
+from arcuate.imaging.network import Network, checked, load_model
 from arcuate.imaging.pipelines import Finding, Infer, Pipeline, Scan, Volume
 from arcuate.imaging.sampling import Floats, Frame
-from arcuate.imaging.segmentation import Brain, Network
 from arcuate.imaging.uncertainty import POSSIBLE, SURE, Uncertainty
+from arcuate.imaging.volumetry import COARSE_SPACING_MM
 
 RULES = Path(__file__).with_name("lesions.toml")
 MIDDLE = 0.5  # what the brain's median is scaled to, as in training (inference/training/lesion_generator.py)
@@ -83,7 +85,7 @@ async def measure(pipeline: Pipeline, scans: Mapping[str, Scan], infer: Infer, m
     told = "with the T1 of the same study" if beside else "without a T1"
     warnings.append(f"Measured on the FLAIR {told}; every lesion is to be looked at by a person.")
     spacing = np.linalg.norm(flair.volume.affine[:3, :3], axis=0)
-    if spacing.max() > segmentation.COARSE_SPACING_MM:
+    if spacing.max() > COARSE_SPACING_MM:
         warnings.append(f"Voxels are {spacing.max():.1f} mm long: lesions smaller than that are missed or misjudged.")
     return Finding(found.labels, values(found.lesions), {}, tuple(warnings), found.model, found.doubt)
 
@@ -108,10 +110,10 @@ async def find(flair: Volume, t1: Volume | None, infer: Infer, models_dir: Path,
     Raises:
         NotMeasurable: With the reason.
     """
-    finder, network = (segmentation.load_model(models_dir, models[role]) for role in ("finder", "lesions"))
+    finder, network = (load_model(models_dir, models[role]) for role in ("finder", "lesions"))
     segmentation.check(flair, WANTED)
     frame = await asyncio.to_thread(sampling.working_frame, flair.affine)
-    brain = await segmentation.find_brain(flair, frame, infer, finder)
+    brain = await find_brain(flair, frame, infer, finder)
     grid = _grid(brain, frame, network)
     image = await asyncio.to_thread(_image, flair, t1, brain, grid)
     p = await _probabilities(image, infer, network)
@@ -123,8 +125,8 @@ async def find(flair: Volume, t1: Volume | None, infer: Infer, models_dir: Path,
 async def brain_mask(flair: Volume, infer: Infer, models_dir: Path, models: Mapping[str, str]) -> NDArray[np.bool_]:
     """Where the brain is (i, j, k) on the scan's own voxels, as coarse as the finder tells it; refused where there is none."""
     frame = await asyncio.to_thread(sampling.working_frame, flair.affine)
-    finder = segmentation.load_model(models_dir, models["finder"])
-    brain = await segmentation.find_brain(flair, frame, infer, finder)
+    finder = load_model(models_dir, models["finder"])
+    brain = await find_brain(flair, frame, infer, finder)
     shape = (brain.mask.shape[0], brain.mask.shape[1], brain.mask.shape[2])
     grid = Grid(frame, brain.start + brain.step / 2, brain.step, shape)
     inside: NDArray[np.bool_] = raised(brain.mask.astype(np.float32), grid, flair.data.shape) >= 0.5
@@ -196,7 +198,7 @@ async def _probabilities(image: Floats, infer: Infer, network: Network) -> Float
     tent = _tent(network.shape)
     for window in sampling.windows(shape, network.shape):
         part = np.ascontiguousarray(image[:, *window])[None]
-        answer = segmentation.checked(await infer(network.used.name, {"image": part}), network)[0]
+        answer = checked(await infer(network.used.name, {"image": part}), network)[0]
         total[:, *window] += answer * tent
         weight[window] += tent
     return total / (255.0 * weight)

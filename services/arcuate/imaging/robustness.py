@@ -22,7 +22,8 @@ from arcuate.imaging import contrast, evaluation, quality, structures
 from arcuate.imaging.domain import NotMeasurable
 from arcuate.imaging.pipelines import Infer, Scan, Volume
 from arcuate.imaging.quality import Signals
-from arcuate.imaging.segmentation import Segmentation, segment
+from arcuate.imaging.segmentation import segment
+from arcuate.imaging.volumetry import Segmentation
 from arcuate.kernel.errors import BadInput
 
 MARK = "robust"
