@@ -23,7 +23,7 @@ DATATYPES: Mapping[str, DTypeLike] = {
 class OipClient:
     """Calls models. `http` reaches the server (in process through an ASGI transport, or by URL), or will; `base` is put before /v2.
 
-    An instance is an `Infer` of segmentation.py: `await client(name, inputs)`.
+    An instance is an `Infer` of pipelines.py: `await client(name, inputs)`.
     """
 
     def __init__(

@@ -1,0 +1,69 @@
+"""Where the brain lies in a head of any contrast, by the brain finder, a coarse network."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from arcuate.imaging import sampling
+from arcuate.imaging.domain import RefusalCode, refuse
+from arcuate.imaging.network import Network, checked
+from arcuate.imaging.pipelines import Infer, Volume
+from arcuate.imaging.sampling import Floats, Frame
+
+
+@dataclass(frozen=True)
+class Brain:
+    """Where the brain lies: middle of its bounding box, and its mask (x, y, z) on the finder's grid, whose voxel (i, j, k) has its
+    centre at start + (index + 0.5) * step; all in work mm."""
+
+    centre: NDArray[np.float64]
+    ml: float
+    stripped: bool
+    mask: NDArray[np.bool_]
+    start: NDArray[np.float64]
+    step: float
+
+
+async def find_brain(volume: Volume, frame: Frame, infer: Infer, model: Network) -> Brain:
+    """Find the brain with the network for heads of any contrast; refused where there is none."""
+    data, affine = await asyncio.to_thread(sampling.blocked, volume.data, volume.affine, model.voxel_mm / 2)
+    inner = Frame(frame.turn, np.linalg.inv(affine))
+    corners = sampling.corners(volume.data.shape, volume.affine, frame)
+    low, high = corners.min(0), corners.max(0)
+    step = model.voxel_mm
+    shape = np.array(model.shape)
+    size = np.maximum(shape, np.ceil((high - low) / step).astype(int))
+    start = (low + high) / 2 - size * step / 2
+    image = await asyncio.to_thread(
+        lambda: sampling.halved(sampling.sampled(data, inner, start + step / 4, tuple(2 * size), step / 2))
+    )
+    mask = np.zeros(image.shape, np.float32)
+    for window in sampling.windows(image.shape, model.shape):
+        answer = await infer(model.used.name, {"image": sampling.scaled(image[window])[None, None]})
+        found = checked(answer, model)[0, 1]
+        mask[window] = np.maximum(mask[window], found)
+    return _brain_of(mask >= 128, image, start, step)
+
+
+def _brain_of(mask: NDArray[np.bool_], image: Floats, start: NDArray[np.float64], step: float) -> Brain:
+    numbered, count = ndimage.label(mask)
+    sizes = np.bincount(numbered.ravel())[1:] if count else np.array([0])
+    ml = float(sizes.max()) * step**3 / 1000
+    if ml < 300:
+        raise refuse(
+            RefusalCode.NOT_PLAUSIBLE, "No brain was found in the image",
+            "Check that this is a T1-weighted series of a head; if it is, report it as not measurable.",
+        )  # fmt: skip
+    brain = numbered == int(sizes.argmax()) + 1
+    places = np.argwhere(brain)
+    low, high = np.quantile(places, 0.002, axis=0), np.quantile(places, 0.998, axis=0)
+    centre = start + ((low + high) / 2 + 0.5) * step
+    distance = ndimage.distance_transform_edt(~brain) * step
+    shell = image[(distance > 8) & (distance < 20)]
+    level = image.min() + 0.08 * (np.quantile(image[brain], 0.9) - image.min())
+    return Brain(centre, ml, bool((shell > level).mean() < 0.12), brain, start, step)
