@@ -237,6 +237,16 @@ async def test_half_a_brain_is_refused_or_warned_of(models: Path) -> None:
         assert found.quality.touches_edge
 
 
+async def test_a_brain_that_ends_in_the_last_thick_slice_is_warned_of(models: Path) -> None:
+    shape = (42, 130, 120)
+    thick = scan(grid(UPRIGHT, (4.8, 1.5, 1.5), shape), shape)
+    middle = thick.data.shape[0] // 2
+    cut = Volume(thick.data[: middle + 12], thick.affine)
+    assert not (await segment(thick, Painted(), models)).quality.touches_edge
+    found = await segment(cut, Painted(), models)
+    assert found.quality.touches_edge and any("edge of the field of view" in w for w in found.quality.warnings)
+
+
 async def test_a_missing_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotMeasurable) as refused:
         await segment(scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX), Painted(), tmp_path)

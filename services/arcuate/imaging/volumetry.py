@@ -116,7 +116,9 @@ def measure(
     pairs = _pairs(volumes)
     volumes, doubtful, numbers = _without_doubtful(volumes, rules)
     labels[np.isin(labels, numbers)] = 0
-    touches = _touches(labels, inside)
+    extent = volume.data.shape
+    shown = sampling.native(extent, frame, labels, origin)
+    touches = _touches(labels, inside) or _cut(shown, volume.affine)
     signals = Signals(
         labelled.certainty,
         labelled.flips,
@@ -127,11 +129,8 @@ def measure(
     score = fit.predicted(signals) if fit else None
     warnings = (*_poor(score, rules), *_warnings(volume, brain, touches))
     quality = Quality(brain_ml, touches, brain.stripped, warnings, signals, score)
-    extent = volume.data.shape
-    shown = Uncertainty(sampling.native(extent, frame, doubt.entropy, origin), doubt.ranges)
-    return Segmentation(
-        sampling.native(extent, frame, labels, origin), volumes, absent | doubtful, quality, used, shown
-    )
+    seen = Uncertainty(sampling.native(extent, frame, doubt.entropy, origin), doubt.ranges)
+    return Segmentation(shown, volumes, absent | doubtful, quality, used, seen)
 
 
 def groups(classes: list[int]) -> Iterator[tuple[tuple[str, str], list[int]]]:
@@ -206,6 +205,16 @@ def _touches(labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> bool:
         return False
     near = brain[box] & ~ndimage.binary_erosion(inside[box], border_value=False)
     return int(near.sum()) > 200
+
+
+def _cut(labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> bool:
+    """Whether at least 2 cm2 of the brain lie in the outermost voxels of the scan: of a thick slice the last mm may hold none."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    area = 0.0
+    for axis in range(3):
+        faces = labels.take([0, -1], axis)
+        area += float(((faces > 0) & (faces != CSF)).sum() * np.delete(spacing, axis).prod())
+    return area > 200
 
 
 def _volumes(
