@@ -1,4 +1,4 @@
-"""`arcuate evaluate brain-t1 --quality` and `--robust`: synthetic heads of the inference room, measuring of the imaging room."""
+"""`arcuate evaluate brain-t1 --quality`, `--robust`, `--contrasts` and `--repeat`: heads of the inference room, measuring of the imaging room."""
 
 import asyncio
 import time
@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arcuate.imaging import contrast, evaluation, quality, robustness, segmentation
+from arcuate.house import HouseSettings
+from arcuate.imaging import contrast, evaluation, quality, repeatability, robustness, segmentation
 from arcuate.imaging.domain import NotMeasurable
 from arcuate.imaging.oip_client import OipClient
 from arcuate.imaging.pipelines import Volume
 from arcuate.imaging.quality import Signals
+from arcuate.imaging.quantify import quantify
+from arcuate.imaging.repeatability import Scanned
+from arcuate.kernel.errors import BadInput
 from arcuate.measuring import networks
 from arcuate.training import BRAIN
 
@@ -157,6 +161,42 @@ async def _tried(
     except NotMeasurable:
         return None, None
     return robustness.mean_dice(made.labels, truth), made.quality.score
+
+
+async def _repeated(name: str, scans: tuple[Path, Path], models: Path, say: Say) -> None:
+    found: list[Scanned] = []
+    async with networks() as infer:
+        for path in scans:
+            made = (await quantify(path, None, models, infer, pipeline=segmentation.PIPELINE)).measurement
+            finding = made.finding
+            if finding.model.name != name:
+                raise BadInput(
+                    f"{path.name} is measured by {finding.model.name}, not by {name}",
+                    todo="Name scans of a weighting that suits it.",
+                )
+            spacing = repeatability.longest_mm(made.volume)
+            found.append(
+                Scanned(
+                    path.name, spacing, finding.measured, finding.absent, made.warnings, finding.quality, finding.model
+                )
+            )
+    text = repeatability.table(*found)
+    say(text)
+    told = " ".join(path.name for path in scans)
+    command = f"`arcuate evaluate {name} --repeat {told}`"
+    evaluation.put_table(models / name / "card.md", text, found[0].model.version, command, repeatability.MARK)
+
+
+def repeat(name: str, scans: tuple[Path, Path], say: Say) -> None:
+    """Measure two scans of one person, folders or files, the whole way; the table of differences goes into the model's card.
+
+    Raises:
+        BadInput: No such network, or one that does not measure these scans.
+        NotMeasurable: One of them cannot be measured, with the reason.
+    """
+    if name not in BRAIN:
+        raise BadInput(f"{name} measures no brain volumes", todo=f"Known: {', '.join(BRAIN)}.")
+    asyncio.run(_repeated(name, scans, HouseSettings().models_dir, say))
 
 
 def run(name: str, source: Path, models: Path, say: Say, what: str) -> None:

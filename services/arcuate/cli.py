@@ -276,8 +276,19 @@ def evaluate(
         bool,
         typer.Option("--contrasts", help="Brain networks: each way of the choice on each weighting, on held-out maps."),
     ] = False,
+    repeat: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--repeat", help="Brain networks: two scans of one person, folders or files, and how far they lie apart."
+        ),
+    ] = None,
 ) -> None:
     """Measure a model and write the figures into its card."""
+    if repeat is not None:
+        from arcuate import brain_checks
+
+        brain_checks.repeat(name, repeat, _say)
+        return
     from arcuate.training import evaluate_model
 
     chosen = {"robust": robust, "quality": quality, "contrasts": contrasts}
