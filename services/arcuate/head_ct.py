@@ -16,7 +16,7 @@ from arcuate.kernel.clock import SystemClock
 from arcuate.kernel.errors import BadInput
 
 NAME = atlas.NAME
-VERSION = "1.1"
+VERSION = "1.2"
 
 
 def train(models: Path, labelmaps: Path, say: Callable[[str], None]) -> None:

@@ -13,6 +13,9 @@ from arcuate.imaging.ct.work import Mask, Work, rules
 from arcuate.imaging.sampling import Floats
 
 _RING = 3  # voxels round a haemorrhage in which a share of a voxel can be blood
+_LAYER_REACH = 4  # the same along bone, where a layer thins out slowly
+_CORE = 3  # voxels from the edge: what lies deeper shows a haemorrhage's own density
+_MARGIN = 8  # voxels round a part that are looked at, the rim beside bone included
 
 
 @dataclass(frozen=True)
@@ -109,41 +112,62 @@ def _kept(found: Mask, cavity: Cavity, chances: Chances, seen: Tissue) -> Mask:
 
 
 def _whole(found: Mask, work: Work, cavity: Cavity, seen: Tissue) -> Blood:
-    """Give the rim beside bone to what lies next to it, and count each voxel by how much of it is blood."""
+    """Count each voxel by how much of it is blood, and the rim beside bone by what lies next to it."""
     told = rules()["blood"]
     dense = cavity.mask & (work.hu > told["most"]) & (cavity.depth > told["rim"] + 1)
     share = np.zeros(found.shape, np.float32)
+    along = np.zeros(found.shape, np.bool_)
     around = _around(found, seen)
     numbered, _ = ndimage.label(found)
     owner = np.zeros(found.shape, np.int32)
     for number, box in enumerate(ndimage.find_objects(numbered), 1):
-        wide = tuple(slice(max(0, s.start - _RING), s.stop + _RING) for s in box)
-        part = numbered[wide] == number
-        near = ndimage.binary_dilation(part, iterations=_RING - 1) & seen.clear[wide] & ((numbered[wide] == 0) | part)
-        values = seen.smooth[wide]
-        inner = ndimage.binary_erosion(part, iterations=2)
-        pure = float(np.median(values[inner]) if inner.sum() > 30 else np.quantile(values[part], 0.75))
-        base = around[wide]
-        filled = np.where(inner, 1, np.clip((values - base) / np.maximum(pure - base, 5.0), 0, 1))
+        wide = tuple(slice(max(0, s.start - _MARGIN), s.stop + _MARGIN) for s in box)
+        part, other = numbered[wide] == number, (numbered[wide] > 0) & (numbered[wide] != number)
+        lies_along = float(np.median(cavity.depth[wide][part])) < told["beside"]
+        reach = _LAYER_REACH if lies_along else _RING - 1
+        near = ndimage.binary_dilation(part, iterations=reach) & seen.clear[wide] & ~other
+        rim = cavity.mask[wide] & ~seen.clear[wide] & ndimage.binary_dilation(part, iterations=_RING - 1)
+        filled = _shares(part, rim, seen.smooth[wide], around[wide], seen.brain, lies_along)
         share[wide][near] = np.maximum(share[wide][near], filled[near])
-        owner[wide][near] = number
+        owner[wide][near], along[wide][near] = number, lies_along
     if found.any():
         _, at = ndimage.distance_transform_edt(~seen.clear, return_indices=True)
-        beside = cavity.mask & ~seen.clear & ndimage.binary_dilation(found, iterations=5)
+        beside = cavity.mask & ~seen.clear & ndimage.binary_dilation(found, iterations=_MARGIN)
         places = np.nonzero(beside)
         nearest = tuple(a[places] for a in at)
-        share[places], owner[places] = share[nearest], owner[nearest]
+        low, high = told["rim_share"]
+        deep = np.clip((share[nearest] - low) / (high - low), 0, 1)  # a layer that reaches below the rim fills it
+        share[places], owner[places] = np.where(along[nearest], deep, share[nearest]), owner[nearest]
     ml = np.bincount(owner.ravel(), weights=share.ravel())[1:] / 1000
     large = np.concatenate([[False], ml >= told["least_ml"]])
     parts = tuple(sorted((round(float(v), 3) for v in ml if v >= told["least_ml"]), reverse=True))
     return Blood(large[owner] & (share > 0.5) if found.any() else found, parts, float(dense.sum()) / 1000)
 
 
+def _shares(part: Mask, rim: Mask, values: Floats, base: Floats, brain: float, along: bool) -> Floats:
+    """How much of each voxel is blood (0 to 1), between what lies round a part and its own density.
+
+    A solid part counts whole inside. One without a core (blood in sulci, a thin layer) is a mixture throughout: smoothing has
+    darkened it, so that its densest voxels give its density.
+    """
+    told = rules()["blood"]
+    inmost = ndimage.distance_transform_edt(part | rim)
+    core = part & (inmost > _CORE)
+    if core.sum() > max(30.0, told["solid"] * float(part.sum())):
+        whole, pure = part & (inmost > _CORE - 1), float(np.median(values[core]))
+    else:
+        whole, pure = np.zeros_like(part), float(np.quantile(values[part], told["layer" if along else "sulci"]))
+        if not along:  # blood in sulci lies between cortex; a part in fluid has no brain round it
+            base = np.where(base > brain - told["fluid_round"], np.maximum(base, brain + told["cortex"]), base)
+    filled = np.where(whole, 1, np.clip((values - base) / np.maximum(pure - base, 5.0), 0, 1))
+    return np.asarray(filled, np.float32)
+
+
 def _around(found: Mask, seen: Tissue) -> Floats:
     """HU of what lies round a haemorrhage, voxel by voxel: beside fluid or oedema a share of blood begins darker than beside brain."""
     told = rules()["blood"]
     other = (seen.clear & ~ndimage.binary_dilation(found, iterations=_RING)).astype(np.float32)
-    weight = ndimage.gaussian_filter(other, told["around"])
-    value = ndimage.gaussian_filter(seen.smooth * other, told["around"])
-    made = np.where(weight > 0.02, value / np.maximum(weight, 1e-3), seen.brain)
+    weight = ndimage.gaussian_filter(other, told["around"], truncate=5)
+    value = ndimage.gaussian_filter(seen.smooth * other, told["around"], truncate=5)
+    made = np.where(weight > 1e-3, value / np.maximum(weight, 1e-6), seen.brain)
     return np.asarray(np.clip(made, told["least_base"], seen.brain + told["base"]), np.float32)
