@@ -131,7 +131,8 @@ async def read_body(request: Request, limit: int | None = None) -> bytes:
         size += len(part)
         if size > limit:
             raise TooLarge(f"The body is larger than {limit} bytes", todo="Send less at once.")
-        parts.append(part)
+        if part:  # the last one is empty: with it a body that came whole would be copied
+            parts.append(part)
     return b"".join(parts)
 
 
