@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import FileDataset
 
-from arcuate.imaging.methods import METHODS
+from arcuate.imaging.methods import METHODS, loaded
 from arcuate.imaging.parsing import Parser
 from arcuate.imaging.pipelines import asked_by, named, pipelines
 from arcuate.kernel.errors import NotFound
@@ -20,7 +20,7 @@ def test_every_row_names_what_is_there() -> None:
     assert len(set(numbers)) == len(numbers)
     assert len({p.name for p in pipelines()}) == len(pipelines())
     for pipeline in pipelines():
-        assert pipeline.method in METHODS
+        assert pipeline.method in METHODS and callable(loaded(pipeline.method))
         assert pipeline.mode in ("review", "shadow")
         assert set(pipeline.optional) < set(pipeline.inputs)
         for file in (*pipeline.rules, *pipeline.inputs.values()):

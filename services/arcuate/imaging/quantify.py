@@ -16,7 +16,7 @@ from rich.table import Table
 from arcuate.imaging import derived, nifti, structures
 from arcuate.imaging.derived import RESEARCH_USE, Measured, Model
 from arcuate.imaging.domain import Instance, NotMeasurable, Refusal, Unreadable
-from arcuate.imaging.methods import METHODS
+from arcuate.imaging.methods import loaded
 from arcuate.imaging.parsing import Limits, Parser
 from arcuate.imaging.pipelines import SHADOW, Finding, Infer, Pipeline, Scan, Volume, asked_by, named, pipelines
 from arcuate.imaging.series import Choice, choose
@@ -106,6 +106,7 @@ async def measure_study(
     Raises:
         NotMeasurable: With the reason.
     """
+    method = asyncio.create_task(asyncio.to_thread(loaded, pipeline.method))  # while the reading process reads
     scans: dict[str, Scan] = {}
     for role, rules in pipeline.inputs.items():
         try:
@@ -120,7 +121,7 @@ async def measure_study(
         file = scratch / f"{pipeline.name}-{role}.npy"
         data = await asyncio.to_thread(parser.pixels, frames, choice.grid.shape, file)
         scans[role] = Scan(choice, Volume(data, choice.grid.affine))
-    return Measurement(pipeline, scans, await METHODS[pipeline.method](pipeline, scans, infer, models_dir))
+    return Measurement(pipeline, scans, await (await method)(pipeline, scans, infer, models_dir))
 
 
 def _chosen(found: Sequence[Instance | Unreadable], rules: str, otherwise: str | None) -> Choice:
@@ -143,11 +144,12 @@ async def measure_nifti(
     Raises:
         NotMeasurable: With the reason.
     """
+    method = asyncio.create_task(asyncio.to_thread(loaded, pipeline.method))
     scans: dict[str, Scan] = {}
     for role, path in paths.items():
         data, affine = await asyncio.to_thread(parser.nifti, path, scratch / f"{pipeline.name}-{role}.npy")
         scans[role] = Scan(None, Volume(data, affine))
-    return Measurement(pipeline, scans, await METHODS[pipeline.method](pipeline, scans, infer, models_dir))
+    return Measurement(pipeline, scans, await (await method)(pipeline, scans, infer, models_dir))
 
 
 async def quantify(
@@ -179,7 +181,7 @@ async def quantify(
     refused: dict[str, NotMeasurable] = {}
     with Parser(limits) as parser, tempfile.TemporaryDirectory(prefix="arcuate-") as folder:
         scratch = Path(folder)
-        deriving = asyncio.create_task(asyncio.to_thread(_loaded))
+        deriving = asyncio.create_task(asyncio.to_thread(_deriving))
         if path.is_dir():
             found = await asyncio.to_thread(parser.folder, path)
             for one in (only,) if only else asked_by(found):
@@ -276,7 +278,7 @@ def _model(model: Model) -> dict[str, str]:
     return {"name": model.name, "version": model.version, "sha256": model.digest}
 
 
-def _loaded() -> Callable[[Measurement, datetime, bool], "Derived"]:
+def _deriving() -> Callable[[Measurement, datetime, bool], "Derived"]:
     """Load the libraries of SEG and SR while the reading process reads."""
     from arcuate.imaging.deriving import derive
 
