@@ -247,6 +247,17 @@ async def test_a_brain_that_ends_in_the_last_thick_slice_is_warned_of(models: Pa
     assert found.quality.touches_edge and any("edge of the field of view" in w for w in found.quality.warnings)
 
 
+async def test_a_brain_too_large_for_the_networks_grid_is_labelled_whole(models: Path) -> None:
+    usual, asked = await straight(models), Painted()
+    long = Volume(scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX).data, grid(UPRIGHT, (1.8, 2.4, 2), BOX))
+    found = await segment(long, asked, models)
+    assert asked.calls > 3  # the finder, and more than one window and its mirror image
+    assert not found.quality.touches_edge
+    for code in ("cerebral-cortex", "cerebral-white-matter", "cerebellum", "brainstem"):
+        small, large = usual.ml(code), found.ml(code)
+        assert small and large == pytest.approx(1.08 * small, rel=0.05)
+
+
 async def test_a_missing_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotMeasurable) as refused:
         await segment(scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX), Painted(), tmp_path)

@@ -18,10 +18,11 @@ from arcuate.imaging.sampling import Floats, Frame
 
 @dataclass(frozen=True)
 class Brain:
-    """Where the brain lies: middle of its bounding box, and its mask (x, y, z) on the finder's grid, whose voxel (i, j, k) has its
-    centre at start + (index + 0.5) * step; all in work mm."""
+    """Where the brain lies: middle and size of its bounding box, and its mask (x, y, z) on the finder's grid, whose voxel (i, j, k)
+    has its centre at start + (index + 0.5) * step; all in work mm."""
 
     centre: NDArray[np.float64]
+    size: NDArray[np.float64]
     ml: float
     stripped: bool
     mask: NDArray[np.bool_]
@@ -63,7 +64,8 @@ def _brain_of(mask: NDArray[np.bool_], image: Floats, start: NDArray[np.float64]
     places = np.argwhere(brain)
     low, high = np.quantile(places, 0.002, axis=0), np.quantile(places, 0.998, axis=0)
     centre = start + ((low + high) / 2 + 0.5) * step
+    size = (high - low + 1) * step
     distance = ndimage.distance_transform_edt(~brain) * step
     shell = image[(distance > 8) & (distance < 20)]
     level = image.min() + 0.08 * (np.quantile(image[brain], 0.9) - image.min())
-    return Brain(centre, ml, bool((shell > level).mean() < 0.12), brain, start, step)
+    return Brain(centre, size, ml, bool((shell > level).mean() < 0.12), brain, start, step)

@@ -56,13 +56,13 @@ SHIPPED = {
         (56, 64, 72), 4.0,
     ),
     "brain-t1": ShippedModel(
-        "Label 32 structures of the brain in a T1-weighted MR, box of 192 x 224 x 192 mm",
+        "Label 32 structures of the brain in a T1-weighted MR, box of 160 x 192 x 160 mm",
         "Adults, T1-weighted MR with or without skull; trained on synthetic images only",
-        (96, 112, 96), 2.0,
+        (80, 96, 80), 2.0,
     ),
     "brain-any": ShippedModel(
-        "Label 32 structures of the brain in an MR of any weighting (T1, T2, FLAIR, PD), box of 192 x 224 x 192 mm",
+        "Label 32 structures of the brain in an MR of any weighting (T1, T2, FLAIR, PD), box of 160 x 192 x 160 mm",
         "Adults, MR of the head with or without skull; trained on synthetic images only",
-        (96, 112, 96), 2.0,
+        (80, 96, 80), 2.0,
     ),
 }  # fmt: skip
