@@ -15,6 +15,7 @@ from rich.console import Console
 from arcuate.imaging.oip_client import OipClient
 from arcuate.imaging.quantify import Measurement, quantify
 from arcuate.imaging.settings import ImagingSettings
+from arcuate.kernel.errors import BadInput
 from arcuate.kernel.log import configure_logging
 
 if TYPE_CHECKING:
@@ -62,10 +63,22 @@ def _models() -> Path:
     return HouseSettings().models_dir
 
 
+def _results(out: Path | None, path: Path) -> Path:
+    """Return the folder for results.
+
+    Raises:
+        BadInput: There is a file of that name.
+    """
+    folder = out or Path(f"{path.resolve().name.removesuffix('.gz').removesuffix('.nii')}-arcuate")
+    if folder.exists() and not folder.is_dir():
+        raise BadInput("Results need a folder, and this is a file", where=str(folder), todo="Name another with --out.")
+    return folder
+
+
 async def quantify_path(path: Path, out: Path | None, console: Console) -> None:
     """Measure a folder or file with the engine of this installation, print the volumes and write the results."""
     configure_logging("ERROR", "console")
-    folder = out or Path(f"{path.resolve().name.removesuffix('.gz').removesuffix('.nii')}-arcuate")
+    folder = _results(out, path)
     async with networks() as infer:
         with console.status("Measuring (about half a minute on two cores)"):
             result = await quantify(path, folder, await asyncio.to_thread(_models), infer)
@@ -89,7 +102,7 @@ async def lesions_path(flair: Path, before: Path | None, t1: Path | None, out: P
     from arcuate.imaging import nifti
 
     configure_logging("ERROR", "console")
-    folder = out or Path(f"{flair.resolve().name.removesuffix('.gz').removesuffix('.nii')}-arcuate")
+    folder = _results(out, flair)
     models = _models()
     also = {"t1": t1} if t1 else {}
     async with networks() as infer:
