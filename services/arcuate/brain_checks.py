@@ -200,5 +200,5 @@ def repeat(name: str, scans: tuple[Path, Path], say: Say) -> None:
 
 
 def run(name: str, source: Path, models: Path, say: Say, what: str) -> None:
-    """Do one of the three."""
+    """Do one of the three that read a folder."""
     asyncio.run({QUALITY: calibrate, CONTRASTS: contrasts}.get(what, robust)(name, source, models, say))

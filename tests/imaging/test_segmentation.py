@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from arcuate.imaging.brain_finder import Brain
 from arcuate.imaging.contrast import labelled
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
+from arcuate.imaging.network import load_model
 from arcuate.imaging.pipelines import Scan, Volume
 from arcuate.imaging.sampling import working_frame
-from arcuate.imaging.segmentation import segment
+from arcuate.imaging.segmentation import grid_of, segment
 from arcuate.imaging.volumetry import Segmentation
 
 LEVELS = {24: 0.1, 4: 0.2, 8: 0.4, 3: 0.5, 17: 0.6, 10: 0.7, 7: 0.8, 16: 0.9, 2: 1.0}
@@ -257,6 +259,18 @@ async def test_a_brain_too_large_for_the_networks_grid_is_labelled_whole(models:
     for code in ("cerebral-cortex", "cerebral-white-matter", "cerebellum"):
         small, large = usual.ml(code), found.ml(code)
         assert small and large == pytest.approx(1.08 * small, rel=0.05)
+
+
+def test_what_is_larger_than_any_brain_takes_no_more_memory(models: Path) -> None:
+    network = load_model(models, "brain-t1")
+
+    def grid_for(*size: float) -> tuple[int, int, int]:
+        mask = np.zeros((1, 1, 1), np.bool_)
+        return grid_of(Brain(np.zeros(3), np.array(size), 1500, False, mask, np.zeros(3), 4.0), network)
+
+    assert grid_for(140, 176, 144) == network.shape == (80, 96, 80)
+    assert grid_for(140, 190, 144) == (80, 104, 80)
+    assert grid_for(500, 500, 500) == (100, 120, 100)
 
 
 async def test_a_missing_model_is_told(tmp_path: Path) -> None:

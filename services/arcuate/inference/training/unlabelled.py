@@ -61,10 +61,8 @@ def places(labels: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:
 def _within(labels: NDArray[np.uint8], wanted: tuple[int, ...], mm: float) -> NDArray[np.bool_]:
     there = np.isin(labels, wanted)
     near = np.zeros(labels.shape, np.bool_)
-    spans = [np.flatnonzero(there.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    if not spans[0].size:
-        return near
     margin = int(mm) + 2
-    box = tuple(slice(max(0, int(span[0]) - margin), int(span[-1]) + margin + 1) for span in spans)
-    near[box] = ndimage.distance_transform_edt(~there[box]) <= mm
+    for spans in ndimage.find_objects(there.astype(np.uint8)):
+        box = tuple(slice(max(0, span.start - margin), span.stop + margin) for span in spans)
+        near[box] = ndimage.distance_transform_edt(~there[box]) <= mm
     return near
