@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arcuate.imaging import refining, sampling
+from arcuate.imaging import refining
+from arcuate.imaging.answers import RAISED, Answers
 
 CLASSES = np.array([0, 2, 3])
 SHAPE = (24, 24, 24)  # at 2 mm; the scan has 48 at 1 mm
 BORDER = 21  # of white and grey, between two of the network's voxels
-FULL = 510 * 64
 
 
 def scan(white: float = 1000.0, grey: float = 600.0) -> NDArray[np.float32]:
@@ -19,22 +19,22 @@ def scan(white: float = 1000.0, grey: float = 600.0) -> NDArray[np.float32]:
     return image + np.random.default_rng(5).normal(0, 10, image.shape).astype(np.float32)
 
 
-def answer(k: int) -> NDArray[np.uint16]:
-    """A network that knows white and grey apart, but puts the border 3 mm too far, unsure of it for 8 mm."""
-    at = np.arange(SHAPE[0]) * 2 + 1
+def answer(first: int) -> NDArray[np.uint8]:
+    """A network that knows white and grey apart, but puts the border 3 mm too far, unsure of it for 8 mm; its grid starts at `first` mm."""
+    at = np.arange(SHAPE[0]) * 2 + 1 + first
     grey = np.clip((at - (BORDER + 3)) / 8 + 0.5, 0, 1)
-    share = {1: 1 - grey, 2: grey}.get(k, np.zeros_like(grey))
     inside = np.zeros(SHAPE, np.float32)
     inside[2:22, 2:22, 2:22] = 1
-    known = share[:, None, None] * inside if k else 1 - inside
-    return np.round(510 * known).astype(np.uint16)
+    known = [1 - inside, *(share[:, None, None] * inside for share in (1 - grey, grey))]
+    return np.round(255 * np.stack(known)).astype(np.uint8)
 
 
 def labelled(image: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """Labels of the network alone, and with the scan's brightness (None where it tells nothing)."""
-    plain, certainty = sampling.raised(answer, CLASSES, SHAPE)
-    seen = refining.look(image, plain, certainty, CLASSES, FULL)
-    return plain, None if seen is None else sampling.raised(answer, CLASSES, SHAPE, seen.of)[0]
+    answers = Answers(answer(0), answer(1))
+    plain, certainty = answers.labels(CLASSES)
+    seen = refining.look(image, plain, certainty, CLASSES, RAISED)
+    return plain, None if seen is None else answers.labels(CLASSES, seen.of)[0]
 
 
 def border_of(labels: NDArray[np.uint8]) -> float:
@@ -67,3 +67,36 @@ def test_what_the_network_is_sure_of_stays_whatever_it_looks_like() -> None:
 def test_where_white_is_not_brighter_than_grey_brightness_decides_nothing() -> None:
     assert labelled(scan(white=600.0, grey=1000.0))[1] is None
     assert labelled(scan(white=1000.0, grey=980.0))[1] is None
+
+
+def test_a_narrow_ventricle_is_as_wide_as_its_fluid_and_not_as_what_is_half_filled() -> None:
+    """A cleft of 2 mm that no voxel lies in wholly: the darkest are two thirds fluid, those beside them one third."""
+    classes, random = np.array([0, 2, 3, 4, 14]), np.random.default_rng(7)
+    image = scan() + 0
+    image[10:18, 8:40, 8:20] = 100.0  # a wide ventricle in white matter
+    filled = {30: 0.3, 31: 0.7, 32: 0.7, 33: 0.3}
+    for x, share in filled.items():
+        image[x, 8:40, 26:40] = 600.0 + share * (100.0 - 600.0)
+    image += random.normal(0, 10, image.shape).astype(np.float32)
+
+    def grid(first: int) -> NDArray[np.uint8]:
+        found = np.zeros((5, *SHAPE), np.float32)
+        found[:3] = answer(first) / 255.0
+        for number, (low, high), z in ((3, (10, 18), slice(4, 10)), (4, (29, 35), slice(13, 20))):
+            at = np.arange(SHAPE[0]) * 2 + 1 + first
+            share = np.clip(np.minimum(at - low, high - at) / 6 + 0.5, 0, 0.95)
+            found[number, :, 4:20, z] = share[:, None, None]
+        found[:3] *= 1 - found[3:].sum(0)
+        return np.round(255 * found).astype(np.uint8)
+
+    answers = Answers(grid(0), grid(1))
+    plain, certainty = answers.labels(classes)
+    seen = refining.look(image, plain, certainty, classes, RAISED)
+    assert seen is not None
+    refined, _ = answers.labels(classes, seen.of)
+
+    def width(labels: NDArray[np.uint8]) -> float:
+        return float((labels[:, 12:36, 30:36] == 14).sum(0).mean())
+
+    assert width(plain) > 4
+    assert width(refined) == pytest.approx(2, abs=0.5)

@@ -258,7 +258,7 @@ async def test_a_brain_too_large_for_the_networks_grid_is_labelled_whole(models:
     assert found.quality.brain_ml == pytest.approx(1.08 * usual.quality.brain_ml, rel=0.02)
     for code in ("cerebral-cortex", "cerebral-white-matter", "cerebellum"):
         small, large = usual.ml(code), found.ml(code)
-        assert small and large == pytest.approx(1.08 * small, rel=0.05)
+        assert small and large == pytest.approx(1.08 * small, rel=0.06)
 
 
 def test_what_is_larger_than_any_brain_takes_no_more_memory(models: Path) -> None:

@@ -63,21 +63,18 @@ def load_fit(models_dir: Path, model: str) -> Fit | None:
     return Fit(str(told["model_version"]), float(told["intercept"]), dict(told["weights"]))
 
 
-def agreement(
-    plain: NDArray[np.uint8], other: NDArray[np.uint8], swapped: NDArray[np.int64], left_out: Sequence[int]
-) -> tuple[float, float]:
+def agreement(plain: NDArray[np.uint8], other: NDArray[np.uint8], left_out: Sequence[int]) -> tuple[float, float]:
     """Return the signals `certainty` and `flips`.
 
     Args:
-        plain, other: Probabilities times 255 (classes, x, y, z) of the scan and of its mirror image.
-        swapped: The class of each in the mirror.
+        plain, other: Probabilities times 255 (classes, x, y, z) of the scan and of its mirror image, brought back.
         left_out: Classes that do not count, as the background.
     """
     spans = [np.flatnonzero((plain[0] < FULL - 5).any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     if not all(span.size for span in spans):
         return 0.0, 0.0
     box = tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
-    pairs = [(plain[k][box], other[swapped[k], ::-1][box]) for k in range(len(plain))]
+    pairs = [(plain[k][box], other[k][box]) for k in range(len(plain))]
     sums = [np.add(a, b, dtype=np.uint16) for a, b in pairs]
     best, labels = sums[0].copy(), np.zeros(sums[0].shape, np.uint8)
     for k in range(1, len(sums)):

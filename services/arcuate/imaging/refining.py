@@ -20,6 +20,8 @@ from scipy import ndimage
 from arcuate.imaging.sampling import Floats
 
 WHITE, GREY = (2, 41), (3, 42)
+WIDE, NARROW = (4, 43), (14, 15)
+"""Ventricles. One fluid fills all; a voxel in the middle of a narrow third ventricle is still partly thalamus."""
 WIDTH = 0.5  # of the distance between grey and white
 FURTHEST = 6.0  # squared widths: a weight of at least exp(-3), a twentieth
 UNKNOWN = float(np.exp(-1.0))  # the weight of a class whose brightness is not known, as that of background
@@ -68,9 +70,12 @@ def look(
     top = 1.5 * white
     at = (np.arange(_BINS) + 0.5) * top / _BINS
     weights = np.full((len(classes), _BINS), UNKNOWN, np.float32)
+    fluid = _mean([_median(even, labels, places, sure, one) for one in WIDE])
     for k, label in enumerate(classes):
         middle = _median(even, labels, places, sure, int(label)) if label else None
         if middle is not None:
+            if label in NARROW and fluid is not None:
+                middle = min(middle, fluid)
             off = (at - middle) / (WIDTH * (white - grey))
             weights[k] = np.exp(-0.5 * np.minimum(off * off, FURTHEST))
     even *= np.float32(_BINS / top)

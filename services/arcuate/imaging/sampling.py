@@ -5,7 +5,6 @@ All lengths in mm. "Work" coordinates run along the axes of a Frame; index * ste
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -207,38 +206,6 @@ def aligned(frame: Frame, origin: NDArray[np.float64]) -> NDArray[np.float64]:
     nearest = np.round(offset)
     moved: NDArray[np.float64] = origin + np.linalg.solve(matrix, nearest - offset)
     return moved
-
-
-def raised(
-    class_at: Callable[[int], NDArray[np.uint16]],
-    classes: NDArray[np.int64],
-    shape: tuple[int, int, int],
-    weight: Callable[[int, tuple[slice, ...]], Floats] | None = None,
-) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """Most probable class at twice the resolution and its probability times 64, in whole numbers (510 * 64 fits 16 bits): the
-    same everywhere.
-
-    `weight` (class, part of the finer grid) multiplies probabilities before they are compared.
-    """
-    everywhere = (slice(None),) * 3
-    best: NDArray[Any] = doubled(class_at(0))
-    if weight is not None:
-        best = best * weight(0, everywhere)
-    labels = np.zeros(best.shape, np.uint8)
-    for k in range(1, len(classes)):
-        values = class_at(k)
-        spans = [np.flatnonzero((values > 25).any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        if not all(span.size for span in spans):
-            continue
-        box = tuple(slice(max(0, s[0] - 1), min(n, s[-1] + 2)) for s, n in zip(spans, shape, strict=True))
-        finer: NDArray[Any] = doubled(values[box])
-        wide = tuple(slice(2 * b.start, 2 * b.stop) for b in box)
-        if weight is not None:
-            finer = finer * weight(k, wide)
-        better = finer > best[wide]
-        best[wide][better] = finer[better]
-        labels[wide][better] = classes[k]
-    return labels, best
 
 
 def doubled(values: NDArray[np.uint16]) -> NDArray[np.uint16]:

@@ -2,8 +2,8 @@
 
 The networks know tensors only; everything they need to know of space happens here. Work is done in a frame of its own:
 three axes to Right, Anterior and Superior, turned at most `MAX_TURN_DEGREES` so that they run along the voxel axes
-(nothing is resampled twice), else along the world's axes. Labels come from probabilities that are averaged over the
-volume and its mirror image and raised from 2 mm to 1 mm; volumes are counted from those labels at 1 mm (volumetry.py).
+(nothing is resampled twice), else along the world's axes. Labels come from the probabilities of the volume and its
+mirror image, joined from 2 mm to 1 mm (answers.py); volumes are counted from those labels at 1 mm (volumetry.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from arcuate.imaging import quality as judging
 from arcuate.imaging import refining, sampling, uncertainty, volumetry
+from arcuate.imaging.answers import FULL, RAISED, Answers
 from arcuate.imaging.brain_finder import Brain, find_brain
 from arcuate.imaging.domain import RefusalCode, refuse
 from arcuate.imaging.network import Network, checked, load_model
@@ -100,46 +101,48 @@ def check(volume: Volume, wanted: str = "3D T1-weighted series with voxels near 
 async def _label(
     volume: Volume, frame: Frame, brain: Brain, infer: Infer, model: Network, turned_over: bool
 ) -> Labelled:
-    """Ask the network for the box round the brain and for its mirror image, and join both answers."""
+    """Ask the network for the box round the brain and, half a voxel further, for its mirror image, and join both answers."""
     factor = round(model.voxel_mm)  # 2 or 4: the network's voxel in steps of 1 mm
-    seen = grid_of(brain, model)
-    shape = tuple(factor * n for n in seen)
+    half = factor // 2
+    shape = tuple(factor * n for n in grid_of(brain, model))
     origin = sampling.aligned(frame, brain.centre - (np.array(shape) - 1) / 2)
 
-    def picture() -> tuple[Floats, Floats]:
+    def sampled() -> Floats:
         data, affine = sampling.blocked(volume.data, volume.affine, 0.5)
-        fine = sampling.sampled(data, Frame(frame.turn, np.linalg.inv(affine)), origin, shape, 1.0)
-        image = fine
-        for _ in range(factor // 2):
+        wide = tuple(n + half for n in shape)
+        return sampling.sampled(data, Frame(frame.turn, np.linalg.inv(affine)), origin, wide, 1.0)
+
+    def picture(first: int) -> Floats:
+        image = np.ascontiguousarray(fine[tuple(slice(first, first + n) for n in shape)])
+        for _ in range(half):
             image = sampling.halved(image)
         image = sampling.scaled(image)
-        if not turned_over:
-            return fine, image
-        return fine.max() - fine, _over(image, brain, origin + (factor - 1) / 2, factor)
+        return _over(image, brain, origin + first + (factor - 1) / 2, factor) if turned_over else image
 
-    fine, image = await asyncio.to_thread(picture)
-    plain = await _asked(image, infer, model)
-    other = await _asked(np.ascontiguousarray(image[::-1]), infer, model)
-
-    def class_at(k: int) -> NDArray[np.uint16]:
-        both: NDArray[np.uint16] = plain[k].astype(np.uint16) + other[model.swapped[k], ::-1]
-        return both
+    fine = await asyncio.to_thread(sampled)
+    plain = await _asked(await asyncio.to_thread(picture, 0), infer, model)
+    later = await asyncio.to_thread(picture, half)
+    mirror = await _asked(np.ascontiguousarray(later[::-1]), infer, model)
 
     def joined() -> Labelled:
-        labels, certainty = sampling.raised(class_at, model.classes, seen)
+        answers = Answers.of(plain, mirror, model.swapped)
+        labels, certainty = answers.labels(model.classes)
         if factor == 2 and np.linalg.norm(volume.affine[:3, :3], axis=0).max() <= refining.THIN_MM:
-            brightness = refining.look(fine, labels, certainty, model.classes, 64 * 2 * 255)
+            seen = fine[tuple(slice(n) for n in shape)]
+            brightness = refining.look(
+                seen.max() - seen if turned_over else seen, labels, certainty, model.classes, RAISED
+            )
             if brightness is not None:
-                labels, _ = sampling.raised(class_at, model.classes, seen, brightness.of)
+                labels, _ = answers.labels(model.classes, brightness.of)
         for axis in range(3):
-            labels = labels.repeat(factor // 2, axis)
-        entropy = uncertainty.entropy(class_at, len(model.classes), 2 * 255)
+            labels = labels.repeat(half, axis)
+        entropy = uncertainty.entropy(answers.at, len(model.classes), FULL)
         for axis in range(3):
             entropy = entropy.repeat(factor, axis)
         groups = volumetry.groups([int(label) for label in model.classes])
-        doubt = Uncertainty(entropy, uncertainty.ranges(class_at, 2 * 255, model.voxel_mm**3 / 1000, groups))
+        doubt = Uncertainty(entropy, uncertainty.ranges(answers.at, FULL, model.voxel_mm**3 / 1000, groups))
         left_out = [k for k, label in enumerate(model.classes) if label in (0, CSF)]
-        return Labelled(labels, origin, doubt, turned_over, *judging.agreement(plain, other, model.swapped, left_out))
+        return Labelled(labels, origin, doubt, turned_over, *judging.agreement(plain, answers.beside, left_out))
 
     return await asyncio.to_thread(joined)
 

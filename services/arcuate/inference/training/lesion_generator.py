@@ -67,7 +67,9 @@ class LesionRenderer(Renderer):
         points = self._points(about, reach, random, uniform(random, 0, 1) < 0.5)
         seen = self._seen(place, points)
         lesion = lesion_shapes.paint(seen.ground, random)
-        flair = self._flair(seen, lesion, random)
+        cortex = uniform(random, 1.06, 1.4)
+        means = self._flair_means(cortex, random)
+        flair = self._flair(seen, lesion, means, cortex, random)
         with_t1 = uniform(random, 0, 1) < 0.5
         sampled = _sampled(torch.stack([flair, lesion]), seen.points)
         nearest = _nearest(seen.index, seen.points)
@@ -76,16 +78,17 @@ class LesionRenderer(Renderer):
         second = torch.zeros_like(image)
         if with_t1:
             moved = seen.points + torch.randn(3, generator=random) * 0.7
-            second = _sampled(self._t1(seen, lesion, random)[None], moved)[0]
+            t1_means = self._weighted_means(("t1",), random)
+            second = _sampled(self._t1(seen, lesion, t1_means, random)[None], moved)[0]
         distance = _sampled(place.held.distance[None], (points - 0.5) / 2, outside=99.0)[0]
         image, second, target, share = self._strip_both(image, second, target, share, distance, reach, random)
         image, share = self._scan(torch.stack([image, share]), reach, random)
         target = torch.where(share > 0.5, LESION, target)
-        image = scaled(image, (target > 0) & (target != CLASSES.index("fluid")), random)
+        normal_brain = (target > 0) & (target != CLASSES.index("fluid")) & (target != LESION)
+        image = self._scaled(image, normal_brain, nearest, means, place, random)
         if with_t1:
-            second = scaled(
-                self._scan(second[None], reach, random)[0], (target > 0) & (target != CLASSES.index("fluid")), random
-            )
+            second = self._scan(second[None], reach, random)[0]
+            second = self._scaled(second, normal_brain, nearest, t1_means, place, random)
         return torch.stack([image, second])[None], target
 
     def _seen(self, place: Places, points: Tensor) -> _Seen:
@@ -104,15 +107,33 @@ class LesionRenderer(Renderer):
         ground = Ground(kinds["white"] & ~septum, kinds["own"], kinds["below"], to_ventricle, to_cortex)
         return _Seen(index, points - torch.tensor(low), ground, septum)
 
-    def _flair(self, seen: _Seen, lesion: Tensor, random: torch.Generator) -> Tensor:
-        """FLAIR at 1 mm in units of white matter."""
-        cortex = uniform(random, 1.06, 1.4)
-        means = torch.tensor(
+    def _scaled(
+        self, image: Tensor, brain: Tensor, nearest: Tensor, means: Tensor, place: Places, random: torch.Generator
+    ) -> Tensor:
+        """The whole brain's median to MIDDLE, as imaging/lesions.py scales a scan; a little beside it, since its brain is another's.
+
+        A window's own median says less: most of a window in deep white matter is white, of the whole brain grey.
+        """
+        shown = brain & (image > 0)
+        values, table = image[shown], means[self.group_of]
+        if values.numel() > 200:
+            of_window = float(table[nearest[shown]].median())
+            middle = float(values.median()) * _median(table, place.volumes) / max(of_window, 1e-3)
+        else:
+            middle = float(image.max()) / 2
+        return (image * (MIDDLE * math.exp(normal(random, 0.07)) / max(middle, 1e-3))).clamp(0, 1.6)
+
+    def _flair_means(self, cortex: float, random: torch.Generator) -> Tensor:
+        """Brightness of each tissue in units of white matter."""
+        return torch.tensor(
             [
                 uniform(random, *OF_WHITE[t]) if t in OF_WHITE else cortex * uniform(random, *OF_CORTEX[t])
                 for t in self.tissues
             ]
         )
+
+    def _flair(self, seen: _Seen, lesion: Tensor, means: Tensor, cortex: float, random: torch.Generator) -> Tensor:
+        """FLAIR at 1 mm in units of white matter."""
         image = torch.index_select(means[self.group_of], 0, seen.index.reshape(-1)).reshape(seen.index.shape)
         shape = tuple(image.shape)
         contrast = max(cortex - 1 + uniform(random, 0.08, 0.9), 0.2)
@@ -141,9 +162,8 @@ class LesionRenderer(Renderer):
             brightness = brightness - core * uniform(random, 0.3, 1.0)
         return image * (1 - lesion) + brightness.clamp_min(0.2) * lesion
 
-    def _t1(self, seen: _Seen, lesion: Tensor, random: torch.Generator) -> Tensor:
+    def _t1(self, seen: _Seen, lesion: Tensor, means: Tensor, random: torch.Generator) -> Tensor:
         """T1 at 1 mm: lesions lie between grey and white matter, or look like white."""
-        means = self._weighted_means(("t1",), random)
         white = means[self.tissues.index("white")]
         grey = means[self.tissues.index("cortex")]
         image = torch.index_select(means[self.group_of], 0, seen.index.reshape(-1)).reshape(seen.index.shape)
@@ -197,11 +217,11 @@ class LesionRenderer(Renderer):
         return functional.interpolate(small[None], size=self.grid.shape, mode="trilinear", align_corners=True)[0]
 
 
-def scaled(image: Tensor, brain: Tensor, random: torch.Generator) -> Tensor:
-    """The brain's median to MIDDLE, as imaging/lesions.py scales a scan; a little beside it, since its brain is another's."""
-    values = image[brain & (image > 0)]
-    middle = float(values.median()) if values.numel() > 200 else float(image.max()) / 2
-    return (image * (MIDDLE * math.exp(normal(random, 0.07)) / max(middle, 1e-3))).clamp(0, 1.6)
+def _median(values: Tensor, volumes: Tensor) -> float:
+    """The median of a brain of which so much (`volumes`) has each of these values."""
+    ordered, order = values.sort()
+    sums = volumes[order].cumsum(0)
+    return float(ordered[int(torch.searchsorted(sums, sums[-1] / 2))])
 
 
 def _noisy(stack: Tensor, sigma: float, random: torch.Generator) -> Tensor:

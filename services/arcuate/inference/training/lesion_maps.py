@@ -38,12 +38,13 @@ _CLASS_SETS = {
 @dataclass(frozen=True)
 class Places:
     """Beside a PreparedMap, on its voxels: (x, y, z) bytes of quarters of a millimetre to the lateral ventricles and to cortex;
-    spots (n, 3): some voxels of white matter, above and below the tentorium."""
+    spots (n, 3): some voxels of white matter, above and below the tentorium; volumes: ml of brain and ventricles by source index."""
 
     held: PreparedMap
     to_ventricle: Tensor
     to_cortex: Tensor
     spots: Tensor
+    volumes: Tensor
 
 
 def table_of(scheme: LabelScheme, labels: set[int]) -> Tensor:
@@ -73,7 +74,10 @@ def places(held: PreparedMap, cache: Path, scheme: LabelScheme) -> Places:
         white = table_of(scheme, WHITE | INFRATENTORIAL_WHITE)[held.index.long()]
         near = white & (torch.from_numpy(kept["ventricle"]) < NEAR_MM * QUARTER_MM)
         spots = torch.cat([_some(white), _some(near)])
-        return Places(held, torch.from_numpy(kept["ventricle"]), torch.from_numpy(kept["cortex"]), spots)
+        counts = torch.bincount(held.index.reshape(-1).long(), minlength=len(scheme.source)) / 1000
+        of_class = class_table(scheme)
+        volumes = torch.where((of_class > 0) & (of_class != CLASSES.index("fluid")), counts, 0.0)
+        return Places(held, torch.from_numpy(kept["ventricle"]), torch.from_numpy(kept["cortex"]), spots, volumes)
 
 
 def _some(mask: Tensor) -> Tensor:

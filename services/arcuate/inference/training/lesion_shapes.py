@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from arcuate.inference.training.generator import normal, uniform
 
-LOAD_ML = (1.0, 70.0)
+LOAD_ML = (1.0, 160.0)
+"""Of fields, if the whole head were like the part that is painted: most of a heavy load lies in a part round the ventricles."""
 SMALLEST_RADIUS_MM, LARGEST_RADIUS_MM = 1.2, 7.0
 
 
@@ -93,7 +94,7 @@ def _field(ground: Ground, random: torch.Generator) -> Tensor:
     value = value + uniform(random, 0, 5) * torch.exp(-ground.to_ventricle / uniform(random, 2, 9))
     value = value - uniform(random, 0, 3) * torch.exp(-ground.to_cortex / 2.5)
     ml = math.exp(uniform(random, math.log(LOAD_ML[0]), math.log(LOAD_ML[1])))
-    share = min(0.35, ml / 450)  # of about 450 ml of cerebral white matter
+    share = min(0.4, ml / 450)  # of about 450 ml of cerebral white matter
     inside = value[white]
     limit = inside.kthvalue(max(1, round((1 - share) * count)))[0]
     return (white & (value > limit)).float()

@@ -34,7 +34,7 @@ KEPT = "checkpoint.safetensors"
 SAVE_EVERY_S = 120.0
 JUDGE_EVERY_S = 240.0
 JUDGED_WINDOWS = 24
-BIASES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0)
+BIASES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 """Tried on the held-out windows: what is added to the lesions' logit, since the loss weighs lesions up."""
 
 CLASS_WEIGHTS = (0.3, 3.0, 1.0, 0.7, 1.0, 1.0, 1.0, 1.0)
