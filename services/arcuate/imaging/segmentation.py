@@ -32,7 +32,7 @@ REFUSED_SPACING_MM = 8.0
 TURNED = " turned over"
 """What the version of a network ends with in a result, where dark and bright were exchanged for it."""
 ROUND_BRAIN_MM = 5.0
-"""Kept round the finder's brain when dark and bright are exchanged."""
+"""Kept round the finder's brain when dark and bright are exchanged in a head with skull."""
 ROUND_GRID_MM = 8.0
 """Kept on each side of the finder's brain inside the grid that is labelled: fluid up to the skull."""
 WIDEST = 1.25
@@ -110,14 +110,14 @@ async def _label(
     def sampled() -> Floats:
         data, affine = sampling.blocked(volume.data, volume.affine, 0.5)
         wide = tuple(n + half for n in shape)
-        return sampling.sampled(data, Frame(frame.turn, np.linalg.inv(affine)), origin, wide, 1.0)
+        found = sampling.sampled(data, Frame(frame.turn, np.linalg.inv(affine)), origin, wide, 1.0)
+        return _over(found, brain, origin) if turned_over else found
 
     def picture(first: int) -> Floats:
         image = np.ascontiguousarray(fine[tuple(slice(first, first + n) for n in shape)])
         for _ in range(half):
             image = sampling.halved(image)
-        image = sampling.scaled(image)
-        return _over(image, brain, origin + first + (factor - 1) / 2, factor) if turned_over else image
+        return sampling.scaled(image)
 
     fine = await asyncio.to_thread(sampled)
     plain = await _asked(await asyncio.to_thread(picture, 0), infer, model)
@@ -129,9 +129,7 @@ async def _label(
         labels, certainty = answers.labels(model.classes)
         if factor == 2 and np.linalg.norm(volume.affine[:3, :3], axis=0).max() <= refining.THIN_MM:
             seen = fine[tuple(slice(n) for n in shape)]
-            brightness = refining.look(
-                seen.max() - seen if turned_over else seen, labels, certainty, model.classes, RAISED
-            )
+            brightness = refining.look(seen, labels, certainty, model.classes, RAISED)
             if brightness is not None:
                 labels, _ = answers.labels(model.classes, brightness.of)
         for axis in range(3):
@@ -175,18 +173,23 @@ async def _asked(image: Floats, infer: Infer, model: Network) -> NDArray[np.uint
     return np.rint(total, out=total).astype(np.uint8)
 
 
-def _over(image: Floats, brain: Brain, first: NDArray[np.float64], step: float) -> Floats:
+def _over(image: Floats, brain: Brain, origin: NDArray[np.float64]) -> Floats:
     """The brain with dark and bright exchanged, nothing round it: a T2-weighted head gets the order of a T1-weighted one.
 
+    At 1 mm, before voxels are joined: a voxel that the edge of the brain fills by half is between it and nothing, not bright.
+
     Args:
-        image: On the network's grid, 0 to about 1; first: the work coordinate of its voxel 0, mm; step: its voxel, mm.
+        image: On a grid of 1 mm; origin: the work coordinate of its voxel 0, mm.
     """
-    distance = ndimage.distance_transform_edt(~brain.mask).astype(np.float32) * brain.step
-    offset = (first - brain.start) / brain.step - 0.5
-    near = ndimage.affine_transform(
-        distance, np.full(3, step / brain.step), offset, output_shape=image.shape, order=1, mode="nearest"
-    )
-    body = (near < ROUND_BRAIN_MM) & (image > 0.04)
-    low, high = (float(v) for v in np.quantile(image[body], (0.01, 0.99))) if body.any() else (0.0, 1.0)
+    image = sampling.scaled(image)
+    body = image > 0.04
+    if not brain.stripped:
+        distance = ndimage.distance_transform_edt(~brain.mask).astype(np.float32) * brain.step
+        offset = (origin - brain.start) / brain.step - 0.5
+        near = ndimage.affine_transform(
+            distance, np.full(3, 1.0 / brain.step), offset, output_shape=image.shape, order=1, mode="nearest"
+        )
+        body &= near < ROUND_BRAIN_MM
+    low, high = (float(v) for v in np.quantile(image[body][::8], (0.01, 0.99))) if body.any() else (0.0, 1.0)
     turned = np.clip(low + high - image, 0.02, None)
-    return sampling.scaled(np.where(body, turned, 0).astype(np.float32))
+    return np.where(body, turned, 0).astype(np.float32)
