@@ -186,8 +186,8 @@ def volume_error(score: Score) -> float:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """Return the tables of the page: the means with costs, Dice and volume error by structure."""
-    return "\n\n".join((_means(runs), _structures(runs)))
+    """Return the tables of the page: the means with costs, which program is better where, Dice and volume error by structure."""
+    return "\n\n".join((_means(runs), _better(runs), _structures(runs)))
 
 
 def _means(runs: Sequence[Run]) -> str:
@@ -201,13 +201,13 @@ def _means(runs: Sequence[Run]) -> str:
         for tool in (PEER, OURS):
             these = [r for r in runs if (r.copy, r.tool) == (name, tool)]
             scored = [s for r in these for s in r.merged if s.in_mean]
-            cells = [f"{evaluation.mean_dice(r.merged):.3f}" if r.merged else "refused" for r in these]
+            means = {r.subject: f"{evaluation.mean_dice(r.merged):.3f}" if r.merged else "refused" for r in these}
             sides = [s for r in these for s in r.by_side]
             tells = any(s.side for s in sides)
             # On the copies the peer is run within their grid only, so that its cost there is not its own.
             costs = [r.cost for r in these] if name == PLAIN else []
             lines.append(
-                f"| {name} | {tool} | {' | '.join(cells)} | **{_mean([s.dice for s in scored])}** "
+                f"| {name} | {tool} | {' | '.join(means.get(s, '-') for s in subjects)} | **{_mean([s.dice for s in scored])}** "
                 f"| {_mean([s.dice for s in sides if s.in_mean]) if tells else 'does not tell sides'} "
                 f"| {_mean([abs(volume_error(s)) for s in scored], 1)} | {_mean([c.cpu_s for c in costs], 0)} "
                 f"| {_mean([c.wall_s for c in costs], 0)} | {_mean([c.peak_gb for c in costs], 1)} |"
@@ -216,12 +216,38 @@ def _means(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
+def _better(runs: Sequence[Run]) -> str:
+    """Which program is closer to the manual labels in which structures of the mean."""
+    lines = []
+    for name in (n for n in COPIES if any(r.copy == n and r.merged for r in runs)):
+        dice: dict[str, list[str]] = {PEER: [], OURS: []}
+        volume: dict[str, list[str]] = {PEER: [], OURS: []}
+        for structure in sorted({s.structure for r in runs if r.tool == PEER for s in r.merged if s.in_mean}):
+            peers, own = (
+                [s for r in runs if (r.copy, r.tool) == (name, tool) for s in r.merged if s.structure == structure]
+                for tool in (PEER, OURS)
+            )
+            if peers and own:
+                ahead = np.mean([s.dice for s in own]) - np.mean([s.dice for s in peers])
+                nearer = abs(np.mean([volume_error(s) for s in peers])) - abs(np.mean([volume_error(s) for s in own]))
+                if abs(ahead) > 0.01:
+                    dice[OURS if ahead > 0 else PEER].append(structure)
+                if abs(nearer) > 3:
+                    volume[OURS if nearer > 0 else PEER].append(structure)
+        said = [
+            f"{tool}: Dice {', '.join(dice[tool]) or 'nowhere'}; volume {', '.join(volume[tool]) or 'nowhere'}."
+            for tool in (PEER, OURS)
+        ]
+        lines.append(f"- {name}: " + " ".join(said))
+    return "Better by more than 0.01 of Dice, or a mean volume nearer by more than 3 %:\n\n" + "\n".join(lines)
+
+
 def _structures(runs: Sequence[Run]) -> str:
     ways = [(name, tool) for name in COPIES for tool in (PEER, OURS)]
     head = " | ".join(f"{tool}, {name}" for name, tool in ways)
     lines = ["| Dice, sides merged | " + head + " |", "|---|" + "---:|" * len(ways)]
     errors = ["| mean volume error % | " + head + " |", "|---|" + "---:|" * len(ways)]
-    for structure in sorted({s.structure for r in runs for s in r.merged}):
+    for structure in sorted({s.structure for r in runs if r.tool == PEER for s in r.merged}):
         of = {
             way: [s for r in runs if (r.copy, r.tool) == way for s in r.merged if s.structure == structure]
             for way in ways
@@ -246,21 +272,27 @@ def main() -> int:
     asked.add_argument("--kept", type=Path, help="keep the peer's labels and costs here, and take those that are there")
     told = asked.parse_args()
     digest = hashlib.sha256(told.weights.read_bytes()).hexdigest()
-    version = tomllib.loads((ROOT / "models" / "brain-t1" / "model.toml").read_text(encoding="utf-8"))["version"]
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="arcuate-peer-") as folder:
         kept = told.kept.resolve() / digest[:12] if told.kept else Path(folder) / "peer"
         kept.mkdir(parents=True, exist_ok=True)
         runs = side_by_side(told.data.resolve(), told.weights.resolve(), kept, Path(folder))
+    print(table(runs))
+    write(PAGE, runs, f"--weights {told.weights.name} --from {told.data.name}", digest, load)
+    return 0
+
+
+def write(page: Path, runs: Sequence[Run], asked: str, digest: str, load: float) -> None:
+    """Put the tables into the page, with what was run: our versions, the peer's weights, the day, the machine."""
+    version = tomllib.loads((ROOT / "models" / "brain-t1" / "model.toml").read_text(encoding="utf-8"))["version"]
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=8"]
+    code = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "without git"
     days = sorted({r.cost.measured for r in runs if r.tool == PEER})
     how = (
-        f"`python -m bench.peer_meshnet --weights {told.weights.name} --from {told.data.name}`; the peer was run on {' and '.join(days)}, its "
-        f"weights are sha256 `{digest}`. {os.cpu_count()} cores, load {load:.1f} at the start"
+        f"`python -m bench.peer_meshnet {asked}` at {code}; the peer was run on {' and '.join(days)} "
+        f"(weights of sha256 `{digest}`). {os.cpu_count()} cores, load {load:.1f} at the start"
     )
-    made = table(runs)
-    print(made)
-    evaluation.put_table(PAGE, made, f"{version} of brain-t1", how, MARK)
-    return 0
+    evaluation.put_table(page, table(runs), f"{version} of brain-t1", how, MARK)
 
 
 if __name__ == "__main__":
