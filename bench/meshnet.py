@@ -20,12 +20,14 @@ import numpy as np
 import torch
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from scipy import ndimage
 
 SIDE = 256  # voxels of 1 mm
 DILATIONS = (1, 2, 4, 8, 16, 8, 4, 2, 1)
 THREADS = 2
+CLASSES = 18
 _SLAB = 32  # slices that a convolution makes at once: keeps it at one copy of the 30 channels (2 GB) and a little
 _LOW, _HIGH = 0.02, 0.98
 _CUT = 0.98  # share of the voxels that are not zero whose brightness is kept apart
@@ -158,12 +160,17 @@ def main() -> int:
     """Label one scan."""
     weights, scan, out = map(Path, sys.argv[1:4])
     torch.set_num_threads(THREADS)
+    try:
+        state = load_file(weights)
+    except SafetensorError as error:
+        raise SystemExit(f"{weights.name} is no safetensors file, and pickles are not opened: {error}") from None
+    last = state.get(f"model.{2 * len(DILATIONS)}.weight")
+    if last is None or len(last) != CLASSES:
+        raise SystemExit(f"{weights.name} holds other weights than those of MeshNet's {CLASSES} classes (meshnet.csv)")
     image = cast("SpatialImage", nibabel.load(scan))
     affine = np.asarray(image.affine, np.float64)
     with torch.inference_mode():
-        labels = segmented(
-            np.asarray(image.dataobj, np.float32), affine, load_file(weights), "--within" in sys.argv[4:]
-        )
+        labels = segmented(np.asarray(image.dataobj, np.float32), affine, state, "--within" in sys.argv[4:])
     nibabel.save(nibabel.Nifti1Image(labels, affine), out)
     return 0
 
