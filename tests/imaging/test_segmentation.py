@@ -144,7 +144,8 @@ async def test_what_a_network_says_of_a_head_turned_over_is_never_taken_for_what
     plain = await segment(head, whatever_the_contrast, models)
     turned = await segment(head, whatever_the_contrast, models, turned_over=True)
 
-    assert np.corrcoef(given[0][given[2] > 0], given[2][given[2] > 0])[0, 1] < -0.99
+    inside = ndimage.binary_erosion(given[2] > 0, iterations=2)  # what lies half beyond the edge is dark in both
+    assert np.corrcoef(given[0][inside], given[2][inside])[0, 1] < -0.99
     # Changes between dates are told of equal models alone.
     assert (plain.models[-1].version, turned.models[-1].version) == ("1", "1 turned over")
 

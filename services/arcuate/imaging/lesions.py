@@ -1,7 +1,8 @@
 """The pipeline `wm-lesions`: white-matter lesions on a FLAIR, with the T1 of the same head where there is one.
 
 The brain is found first; the network answers windows of a grid of 1.5 mm, which are blended; the lesions' probability is raised
-to the FLAIR's own voxels and cut at `probability`. What follows (places, counts) is geometry: lesion_places.py. Rules: lesions.toml.
+to the FLAIR's own voxels, weighed by their brightness (lesion_borders.py) and cut at `probability`. What follows (places, counts)
+is geometry: lesion_places.py. Rules: lesions.toml.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from arcuate.imaging import lesion_places, sampling, segmentation, uncertainty
+from arcuate.imaging import lesion_borders, lesion_places, sampling, segmentation, uncertainty
 from arcuate.imaging.brain_finder import Brain, find_brain
 from arcuate.imaging.derived import Measured, Model
 from arcuate.imaging.domain import RefusalCode, refuse
@@ -215,6 +216,7 @@ def _tent(shape: tuple[int, int, int]) -> Floats:
 def _found(flair: Volume, p: Floats, grid: Grid, model: Model) -> Found:
     limits = rules()
     lesion = raised(p[lesion_places.LESION], grid, flair.data.shape)
+    lesion = lesion_borders.weighed(lesion, p, flair, grid, limits["border"])
     tissue = Tissue.of(p, grid.step)
     white_ml = tissue.white_ml
     plausible = limits["plausible"]

@@ -33,8 +33,8 @@ PHASE = Phase("lesions", "lesions", WINDOW, REACH, 2e-3, 60)
 KEPT = "checkpoint.safetensors"
 SAVE_EVERY_S = 120.0
 JUDGE_EVERY_S = 240.0
-JUDGED_WINDOWS = 24
-BIASES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+JUDGED_WINDOWS, SHIPPED_WINDOWS = 24, 72
+BIASES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 """Tried on the held-out windows: what is added to the lesions' logit, since the loss weighs lesions up."""
 
 CLASS_WEIGHTS = (0.3, 3.0, 1.0, 0.7, 1.0, 1.0, 1.0, 1.0)
@@ -87,7 +87,7 @@ def ship(models_dir: Path, place: Place, held_out: Sequence[Places], phase: Phas
         net = new_lesions()
         average = Average(net)
         progress = checkpoint.load(place.best(phase), net, average, None)
-        verdict = judge(average.into(net), held_out, phase)
+        verdict = judge(average.into(net), held_out, phase, SHIPPED_WINDOWS)
         export_lesions(folder, net, verdict.bias, replace(progress, best=verdict.dice), phase)
     if place.checkpoint(phase).exists():
         shutil.copyfile(place.checkpoint(phase), folder / KEPT)
@@ -113,14 +113,16 @@ def loss_of(logits: Tensor, target: Tensor) -> Tensor:
     return entropy + 1 - dice
 
 
-def judge(net: nn.Module, held_out: Sequence[Places], phase: Phase = PHASE) -> Verdict:
+def judge(
+    net: nn.Module, held_out: Sequence[Places], phase: Phase = PHASE, windows: int = JUDGED_WINDOWS
+) -> Verdict:
     """Dice of lesions on the same windows each time, with the bias of the lesions' logit that is best there."""
     random = torch.Generator().manual_seed(77)
     renderer = LesionRenderer(labels.load(), phase.grid)
     both, sizes = torch.zeros(len(BIASES)), torch.zeros(len(BIASES))
     net.eval()
     with torch.no_grad():
-        for number in range(JUDGED_WINDOWS):
+        for number in range(windows):
             image, target = renderer.window(held_out[number % len(held_out)], random, phase.reach)
             logits = net(image.contiguous(memory_format=torch.channels_last_3d))[0]
             others = torch.logsumexp(torch.cat([logits[:LESION], logits[LESION + 1 :]]), 0)
