@@ -285,11 +285,13 @@ def main() -> int:
 def write(page: Path, runs: Sequence[Run], asked: str, digest: str, load: float) -> None:
     """Put the tables into the page, with what was run: our versions, the peer's weights, the day, the machine."""
     version = tomllib.loads((ROOT / "models" / "brain-t1" / "model.toml").read_text(encoding="utf-8"))["version"]
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=8"]
-    code = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "without git"
+    git = ["git", "-C", str(ROOT)]
+    code = subprocess.run([*git, "describe", "--always", "--abbrev=8"], capture_output=True, text=True, check=False)
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "services"], check=False).returncode
+    commit = (code.stdout.strip() or "no commit") + (" with changes" if changed else "")
     days = sorted({r.cost.measured for r in runs if r.tool == PEER})
     how = (
-        f"`python -m bench.peer_meshnet {asked}` at {code}; the peer was run on {' and '.join(days)} "
+        f"`python -m bench.peer_meshnet {asked}` at {commit}; the peer was run on {' and '.join(days)} "
         f"(weights of sha256 `{digest}`). {os.cpu_count()} cores, load {load:.1f} at the start"
     )
     evaluation.put_table(page, table(runs), f"{version} of brain-t1", how, MARK)
