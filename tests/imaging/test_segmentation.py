@@ -1,5 +1,6 @@
 """From volume to structures. The network here reads structures off a painted head, so that every error is one of space."""
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from arcuate.imaging import segmentation
 from arcuate.imaging.brain_finder import Brain
 from arcuate.imaging.contrast import labelled
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
@@ -147,7 +149,8 @@ async def test_what_a_network_says_of_a_head_turned_over_is_never_taken_for_what
     inside = ndimage.binary_erosion(given[2] > 0, iterations=2)  # what lies half beyond the edge is dark in both
     assert np.corrcoef(given[0][inside], given[2][inside])[0, 1] < -0.99
     # Changes between dates are told of equal models alone.
-    assert (plain.models[-1].version, turned.models[-1].version) == ("1", "1 turned over")
+    revision = tomllib.loads(segmentation.RULES.read_text(encoding="utf-8"))["revision"]
+    assert (plain.models[-1].version, turned.models[-1].version) == (f"1 r{revision}", f"1 r{revision} turned over")
 
 
 async def test_a_mirrored_head_gets_the_mirrored_answer(models: Path) -> None:

@@ -60,8 +60,8 @@ async def segment(
     frame = await asyncio.to_thread(sampling.working_frame, volume.affine)
     brain = await find_brain(volume, frame, infer, finder)
     labelled = await _label(volume, frame, brain, infer, segmenter, turned_over)
-    # What it gives for a head turned over is another measurement: never compared with that of the same network on a T1.
-    version = f"{segmenter.used.version}{TURNED if turned_over else ''}"
+    # Another way from its answers to labels, or a head turned over, is another measurement: never compared with this one.
+    version = f"{segmenter.used.version} r{rules['revision']}{TURNED if turned_over else ''}"
     used = (finder.used, replace(segmenter.used, version=version))
     fit = judging.load_fit(models_dir, segmenter.used.name)
     return await asyncio.to_thread(volumetry.measure, volume, frame, labelled, brain, rules, used, fit)
