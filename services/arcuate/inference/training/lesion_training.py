@@ -113,9 +113,7 @@ def loss_of(logits: Tensor, target: Tensor) -> Tensor:
     return entropy + 1 - dice
 
 
-def judge(
-    net: nn.Module, held_out: Sequence[Places], phase: Phase = PHASE, windows: int = JUDGED_WINDOWS
-) -> Verdict:
+def judge(net: nn.Module, held_out: Sequence[Places], phase: Phase = PHASE, windows: int = JUDGED_WINDOWS) -> Verdict:
     """Dice of lesions on the same windows each time, with the bias of the lesions' logit that is best there."""
     random = torch.Generator().manual_seed(77)
     renderer = LesionRenderer(labels.load(), phase.grid)
