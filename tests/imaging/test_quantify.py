@@ -141,7 +141,8 @@ async def test_folder_and_c_store_give_the_same_volumes(
 async def test_volumes_are_what_the_phantom_holds(networks: Any, phantom: Path) -> None:
     ml = {(m.structure, m.side): m.value for m in (await from_folder(phantom, networks)).measurement.finding.measured}
     assert ml["hippocampus", "left"] == pytest.approx(4 / 3 * np.pi * 0.9**3, rel=0.15)
-    assert ml["hippocampus", "left"] == ml["hippocampus", "right"]
+    # Alike to a voxel or two: the mirror image is asked on a grid of its own.
+    assert ml["hippocampus", "left"] == pytest.approx(ml["hippocampus", "right"], rel=0.002)
     assert ml["hippocampus", "bilateral"] == pytest.approx(2 * ml["hippocampus", "left"], abs=0.002)
     assert ml["brainstem", None] == pytest.approx(4 / 3 * np.pi * 1.7**3, rel=0.15)
 
