@@ -1,7 +1,5 @@
 """The FLAIR's own brightness says where a lesion ends, and makes none."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,14 +12,6 @@ from arcuate.imaging.sampling import Floats, Frame
 SHAPE, STEP = (40, 40, 40), 1.5
 CENTRE, RADIUS = 30.0, 10.0
 LIMITS = lesions.rules()["border"]
-
-
-@dataclass(frozen=True)
-class Grid:
-    frame: Frame
-    origin: NDArray[np.float64]
-    step: float
-    shape: tuple[int, int, int]
 
 
 def distance(affine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -47,7 +37,7 @@ def weighed(
     at = distance(np.diag([STEP, STEP, STEP, 1.0]), SHAPE)
     p[LESION] = np.clip((told_radius - at) / 8 + 0.5, 0, 1)
     p[WHITE] = 1 - p[LESION]
-    grid = Grid(Frame(np.eye(3), np.linalg.inv(affine)), np.zeros(3), STEP, SHAPE)
+    grid = lesions.Grid(Frame(np.eye(3), np.linalg.inv(affine)), np.zeros(3), STEP, SHAPE)
     volume = Volume(data, affine)
     lesion = lesions.raised(p[LESION], grid, shape)
     return lesion_borders.weighed(lesion, p, volume, grid, LIMITS), volume, off

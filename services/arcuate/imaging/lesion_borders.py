@@ -37,14 +37,14 @@ def weighed(
         `lesion` itself where too little is sure, or lesions are hardly brighter than white matter.
     """
     white = (p[lesion_places.WHITE] > SURELY_WHITE) & (p[lesion_places.LESION] < SURELY_NO_LESION)
-    places = np.argwhere(lesion > CONSIDERED)
     sure = next((s for s in limits["sure"] if (lesion > s).sum() >= ENOUGH_VOXELS), None)
     if sure is None or white.sum() < ENOUGH_VOXELS:
         return lesion
-    box = tuple(slice(int(a), int(b) + 1) for a, b in zip(places.min(0), places.max(0), strict=True))
+    (box,) = ndimage.find_objects((lesion > CONSIDERED).astype(np.uint8))
     low = float(flair.data.min())
     level = _white_level(flair, low, white, grid, limits["even_over_mm"])
-    bright = (flair.data[box] - low) / np.maximum(_on_voxels(level, grid, box), 1e-6)
+    around = sampling.on_voxels(level, grid.frame, grid.origin, grid.step, box, "nearest")
+    bright = (flair.data[box] - low) / np.maximum(around, 1e-6)
     inside = lesion[box]
     middle = float(np.median(bright[inside > sure]))
     if middle < limits["brighter"]:
@@ -75,16 +75,3 @@ def _white_level(
     # A little of the whole head's level goes in, which decides only where hardly any white matter is near.
     level: Floats = (sums + 1e-3 * everywhere) / (near + 1e-3)
     return level
-
-
-def _on_voxels(level: Floats, grid: lesion_places.WorkGrid, box: tuple[slice, ...]) -> Floats:
-    """Values of the network's grid on a box of the scan's voxels; beyond the grid its edge."""
-    forward = np.linalg.inv(grid.frame.inverse)
-    matrix = grid.frame.turn.T @ forward[:3, :3] / grid.step
-    offset = (grid.frame.turn.T @ forward[:3, 3] - grid.origin) / grid.step
-    start = np.array([part.start for part in box])
-    found: Floats = ndimage.affine_transform(
-        level, matrix, offset + matrix @ start, output_shape=tuple(part.stop - part.start for part in box),
-        output=np.float32, order=1, mode="nearest", prefilter=False,
-    )  # fmt: skip
-    return found

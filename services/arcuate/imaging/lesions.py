@@ -252,21 +252,7 @@ def _doubt(p: Floats, counted: NDArray[np.bool_], affine: NDArray[np.float64], s
 
 def raised(values: Floats, grid: Grid, shape: tuple[int, ...]) -> Floats:
     """Trilinear values of the network's grid on the scan's own voxels; 0 outside the grid."""
-    forward = np.linalg.inv(grid.frame.inverse)
-    matrix = grid.frame.turn.T @ forward[:3, :3] / grid.step
-    offset = (grid.frame.turn.T @ forward[:3, 3] - grid.origin) / grid.step
-    made: Floats = ndimage.affine_transform(
-        values,
-        matrix,
-        offset,
-        output_shape=shape,
-        output=np.float32,
-        order=1,
-        mode="constant",
-        cval=0.0,
-        prefilter=False,
-    )
-    return made
+    return sampling.on_voxels(values, grid.frame, grid.origin, grid.step, tuple(slice(0, n) for n in shape))
 
 
 def _implausible(what: str) -> Exception:

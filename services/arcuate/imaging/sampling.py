@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -263,4 +263,24 @@ def native(
     found = ndimage.affine_transform(
         labels, matrix, offset, output_shape=extent, output=np.uint8, order=0, mode="constant", cval=0
     )
+    return found
+
+
+def on_voxels(
+    values: Floats,
+    frame: Frame,
+    origin: NDArray[np.float64],
+    step: float,
+    box: tuple[slice, ...],
+    mode: Literal["constant", "nearest"] = "constant",
+) -> Floats:
+    """Trilinear values of a work grid (voxel 0 at `origin`, `step` apart, mm) on a box of the scan's own voxels; beyond the grid 0, or
+    its edge with mode "nearest"."""
+    forward = np.linalg.inv(frame.inverse)
+    matrix = frame.turn.T @ forward[:3, :3] / step
+    offset = (frame.turn.T @ forward[:3, 3] - origin) / step
+    found: Floats = ndimage.affine_transform(
+        values, matrix, offset + matrix @ np.array([part.start for part in box]),
+        output_shape=tuple(part.stop - part.start for part in box), output=np.float32, order=1, mode=mode, prefilter=False,
+    )  # fmt: skip
     return found

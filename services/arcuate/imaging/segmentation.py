@@ -127,7 +127,7 @@ async def _label(
     def joined() -> Labelled:
         answers = Answers.of(plain, mirror, model.swapped)
         labels, certainty = answers.labels(model.classes)
-        if factor == 2 and np.linalg.norm(volume.affine[:3, :3], axis=0).max() <= refining.THIN_MM:
+        if factor == 2 and np.linalg.norm(volume.affine[:3, :3], axis=0).max() <= refining.THICKEST_MM:
             seen = fine[tuple(slice(n) for n in shape)]
             brightness = refining.look(seen, labels, certainty, model.classes, RAISED)
             if brightness is not None:
