@@ -100,3 +100,33 @@ def test_a_narrow_ventricle_is_as_wide_as_its_fluid_and_not_as_what_is_half_fill
 
     assert width(plain) > 4
     assert width(refined) == pytest.approx(2, abs=0.5)
+
+
+def test_what_a_ventricle_and_white_matter_fill_together_is_no_nucleus() -> None:
+    """Two layers, equally bright and equally open to the network: white matter on both sides of the one, a ventricle beside the other."""
+    classes, random = np.array([0, 2, 3, 4, 11]), np.random.default_rng(8)
+    image = scan()
+    image[8:14, 8:40, 28:40] = 100.0
+    layer, without, beside = slice(14, 16), slice(8, 20), slice(28, 40)
+    image[layer, 8:40, without] = image[layer, 8:40, beside] = 785.0
+    image += random.normal(0, 10, image.shape).astype(np.float32)
+
+    def grid(first: int) -> NDArray[np.uint8]:
+        known = np.zeros((5, *SHAPE), np.float32)
+        known[:3] = answer(first) / 255.0
+        known[4, 12:, :, 12:], known[2, 12:, :, 12:] = known[2, 12:, :, 12:], 0
+        known[:, 4 : 6 - first, 4:20, 14:20] = np.array([0, 0, 0, 1, 0])[:, None, None, None]
+        open_to = np.array([0, 0.46, 0, 0, 0.54])[:, None, None, None]
+        for z in (slice(4, 10), slice(14, 20)):
+            known[:, 6 - first : 9, 4:20, z] = open_to
+        return np.round(255 * known).astype(np.uint8)
+
+    answers = Answers(grid(0), grid(1))
+    plain, certainty = answers.labels(classes)
+    seen = refining.look(image, plain, certainty, classes, RAISED)
+    assert seen is not None
+    refined, _ = answers.labels(classes, seen.of)
+    assert (plain[layer, 12:36, 10:18] == 11).all()
+    assert (plain[layer, 12:36, 30:38] == 11).all()
+    assert (refined[layer, 12:36, 10:18] == 11).mean() > 0.9
+    assert (refined[layer, 12:36, 30:38] == 2).mean() > 0.9

@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from arcuate.imaging import segmentation
-from arcuate.imaging.brain_finder import Brain
+from arcuate.imaging.brain_finder import Brain, find_brain
 from arcuate.imaging.contrast import labelled
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
 from arcuate.imaging.network import load_model
@@ -52,6 +52,8 @@ class Painted:
         self.calls += 1
         if model == "brain-finder":
             brain = (image > 0.15) & (self.wrong != "no brain")
+            if self.wrong == "misses cortex":
+                brain[:, 51:] = ndimage.binary_erosion(brain, iterations=3)[:, 51:]
             return {"probabilities": np.stack([~brain, brain])[None].astype(np.uint8) * 255}
         # Between two structures an interpolated image passes through the levels of others: only even places are read.
         even = ndimage.maximum_filter(image, 3) - ndimage.minimum_filter(image, 3) < 0.05
@@ -251,6 +253,17 @@ async def test_a_brain_that_ends_in_the_last_thick_slice_is_warned_of(models: Pa
     assert not (await segment(thick, Painted(), models)).quality.touches_edge
     found = await segment(cut, Painted(), models)
     assert found.quality.touches_edge and any("edge of the field of view" in w for w in found.quality.warnings)
+
+
+async def test_a_scan_without_skull_is_known_as_one_where_the_finder_misses_some_cortex(models: Path) -> None:
+    bare = scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX)
+    head = Volume(bare.data.copy(), bare.affine)
+    away = ndimage.distance_transform_edt(bare.data == 0) * 2
+    head.data[(away > 2) & (away < 14)] = 100.0  # darker than what this finder takes for brain
+    model = load_model(models, "brain-finder")
+    for volume, stripped in ((bare, True), (head, False)):
+        found = await find_brain(volume, working_frame(volume.affine), Painted(wrong="misses cortex"), model)
+        assert found.stripped == stripped
 
 
 async def test_a_brain_too_large_for_the_networks_grid_is_labelled_whole(models: Path) -> None:

@@ -6,6 +6,9 @@ voxels that the network is sure of, after the slow change of brightness over the
 classes: a narrow one for white matter would give every half-filled voxel to whatever lies between. Bounded, so that what the network
 is at least 95 % sure of stays, whatever it looks like (a lesion, a vessel). After the idea of tissue priors with intensities: J. Ashburner, K. J.
 Friston, NeuroImage 26, 2005, 839.
+
+Where fluid and white matter meet, a voxel that both fill is as bright as grey matter: there brightness speaks less for the nuclei
+that lie beside the ventricles. Cortex, which is thin and lies between the two by nature, is left out of this.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from arcuate.imaging.sampling import Floats
 WHITE, GREY = (2, 41), (3, 42)
 WIDE, NARROW = (4, 43), (14, 15)
 """Ventricles. One fluid fills all; a voxel in the middle of a narrow third ventricle is still partly thalamus."""
+NUCLEI = (10, 11, 12, 13, 17, 18, 26, 49, 50, 51, 52, 53, 54, 58)
+"""Thalamus, caudate, putamen, pallidum, hippocampus, amygdala, accumbens: left and right."""
 WIDTH = 0.5  # of the distance between grey and white
 FURTHEST = 6.0  # squared widths: a weight of at least exp(-3), a twentieth
 UNKNOWN = float(np.exp(-1.0))  # the weight of a class whose brightness is not known, as that of background
@@ -30,20 +35,35 @@ ENOUGH_VOXELS = 30
 SLOW_MM = 10.0
 THICKEST_MM = 6.0
 """Thicker slices were not tried. On slices of 5 mm the plane still knows the borders (mean Dice 0.843 -> 0.863 on synthetic heads)."""
+REACH = 5  # voxels of 1 mm: across so many a blurred border between fluid and white matter is looked for
+MIXED = 0.6
+"""What a nucleus's weight is multiplied by there. Of 15 reaches and factors the one with the truest volumes among those with as good a
+Dice, on synthetic heads (hippocampus 1.16 -> 1.11 of its volume, mean Dice 0.892 both)."""
 _STEP = 4  # mm, of the grid on which brightness changes slowly
 _BINS = 256
 
 
 @dataclass(frozen=True)
 class Brightness:
-    """bins (x, y, z) at 1 mm; weights (class, bin): how well that brightness suits the class, 0.05 to 1."""
+    """What `look` found.
+
+    Attributes:
+        bins: Brightness at 1 mm (x, y, z).
+        weights: How well a brightness suits a class (class, bin), 0.05 to 1.
+        mixed: Where fluid and white matter meet (x, y, z).
+        nuclei: The classes for which brightness says less there.
+    """
 
     bins: NDArray[np.uint8]
     weights: Floats
+    mixed: NDArray[np.bool_]
+    nuclei: frozenset[int]
 
     def of(self, k: int, where: tuple[slice, ...]) -> Floats:
         """Return the weights of one class on a part of the grid."""
         found: Floats = self.weights[k].take(self.bins[where])
+        if k in self.nuclei:
+            found[self.mixed[where]] *= np.float32(MIXED)
         return found
 
 
@@ -80,7 +100,25 @@ def look(
             off = (at - middle) / (WIDTH * (white - grey))
             weights[k] = np.exp(-0.5 * np.minimum(off * off, FURTHEST))
     even *= np.float32(_BINS / top)
-    return Brightness(np.clip(even, 0, _BINS - 1, out=even).astype(np.uint8), weights)
+    bins = np.clip(even, 0, _BINS - 1, out=even).astype(np.uint8)
+    mixed = np.zeros(bins.shape, np.bool_)
+    if fluid is not None and fluid < grey:
+        box = _round(places)
+        mixed[box] = _meeting(bins[box], *((one + grey) / 2 * _BINS / top for one in (fluid, white)))
+    return Brightness(bins, weights, mixed, frozenset(k for k, label in enumerate(classes) if label in NUCLEI))
+
+
+def _round(places: Sequence[tuple[slice, ...] | None]) -> tuple[slice, ...]:
+    """The part of the grid where nuclei are labelled, and a margin."""
+    boxes = [places[label - 1] for label in NUCLEI if label <= len(places)]
+    spans = list(zip(*(box for box in boxes if box is not None), strict=True))
+    return tuple(slice(max(0, min(s.start for s in a) - 2 * REACH), max(s.stop for s in a) + 2 * REACH) for a in spans)
+
+
+def _meeting(bins: NDArray[np.uint8], dark: float, bright: float) -> NDArray[np.bool_]:
+    """Where both darker than `dark` and brighter than `bright` lie within reach."""
+    found: NDArray[np.bool_] = ndimage.minimum_filter(bins, REACH) < dark
+    return found & (ndimage.maximum_filter(bins, REACH) > bright)
 
 
 def _median(

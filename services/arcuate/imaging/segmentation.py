@@ -33,6 +33,7 @@ TURNED = " turned over"
 """What the version of a network ends with in a result, where dark and bright were exchanged for it."""
 ROUND_BRAIN_MM = 5.0
 """Kept round the finder's brain when dark and bright are exchanged in a head with skull."""
+FLUID = 0.17  # of white matter's brightness: what the brightest becomes there, as fluid in the T1-like images of training (generator.py)
 ROUND_GRID_MM = 8.0
 """Kept on each side of the finder's brain inside the grid that is labelled: fluid up to the skull."""
 WIDEST = 1.25
@@ -191,5 +192,5 @@ def _over(image: Floats, brain: Brain, origin: NDArray[np.float64]) -> Floats:
         )
         body &= near < ROUND_BRAIN_MM
     low, high = (float(v) for v in np.quantile(image[body][::8], (0.01, 0.99))) if body.any() else (0.0, 1.0)
-    turned = np.clip(low + high - image, 0.02, None)
+    turned = np.clip((high - low) * FLUID / (1 - FLUID) + high - image, 0.02, None)
     return np.where(body, turned, 0).astype(np.float32)
