@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ from arcuate.imaging.pipelines import Infer, Volume
 from arcuate.imaging.sampling import Floats, Frame
 
 FILLED = 0.25
-"""Less of the shell 8 to 20 mm round the brain is filled where the skull was taken off: 0.01 to 0.14 in scans without skull (more where the
-finder misses some cortex), 0.45 and more in whole heads."""
+"""Less of what is seen 8 to 20 mm from the brain is filled where the skull was taken off: 0.01 to 0.14 in scans without skull (more where the
+finder misses some cortex), 0.56 and more in whole heads."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,24 @@ async def find_brain(volume: Volume, frame: Frame, infer: Infer, model: Network)
         answer = await infer(model.used.name, {"image": sampling.scaled(image[window])[None, None]})
         found = checked(answer, model)[0, 1]
         mask[window] = np.maximum(mask[window], found)
-    return _brain_of(mask >= 128, image, start, step)
+    seen = np.ix_(*(_between(start[k], n, step, low[k], high[k]) for k, n in enumerate(image.shape)))
+    return _brain_of(mask >= 128, image, seen, start, step)
 
 
-def _brain_of(mask: NDArray[np.bool_], image: Floats, start: NDArray[np.float64], step: float) -> Brain:
+def _between(start: float, n: int, step: float, low: float, high: float) -> NDArray[np.bool_]:
+    at = start + (np.arange(n) + 0.5) * step
+    between: NDArray[np.bool_] = (at > low) & (at < high)
+    return between
+
+
+def _brain_of(
+    mask: NDArray[np.bool_],
+    image: Floats,
+    seen: tuple[NDArray[Any], ...],
+    start: NDArray[np.float64],
+    step: float,
+) -> Brain:
+    """From the finder's mask; seen: the voxels along each axis that lie in the field of view, as `np.ix_` has them."""
     numbered, count = ndimage.label(mask)
     sizes = np.bincount(numbered.ravel())[1:] if count else np.array([0])
     ml = float(sizes.max()) * step**3 / 1000
@@ -70,6 +85,7 @@ def _brain_of(mask: NDArray[np.bool_], image: Floats, start: NDArray[np.float64]
     centre = start + ((low + high) / 2 + 0.5) * step
     size = (high - low + 1) * step
     distance = ndimage.distance_transform_edt(~brain) * step
-    shell = image[(distance > 8) & (distance < 20)]
+    around, near = image[seen], distance[seen]
+    shell = around[(near > 8) & (near < 20)]
     level = image.min() + 0.08 * (np.quantile(image[brain], 0.9) - image.min())
     return Brain(centre, size, ml, bool((shell > level).mean() < FILLED), brain, start, step)
