@@ -88,4 +88,5 @@ def _brain_of(
     around, near = image[seen], distance[seen]
     shell = around[(near > 8) & (near < 20)]
     level = image.min() + 0.08 * (np.quantile(image[brain], 0.9) - image.min())
-    return Brain(centre, size, ml, bool((shell > level).mean() < FILLED), brain, start, step)
+    bare = not shell.size or bool((shell > level).mean() < FILLED)
+    return Brain(centre, size, ml, bare, brain, start, step)
