@@ -68,9 +68,7 @@ class Measurements(CaseView):
         """Return the fact line."""
         made = self.whose
         days = {v.day for v in self.earlier if v.day}
-        made.append(
-            Fact(self.words.date(max(days)), "prior", before=True) if days else Fact("", "no prior measured here")
-        )
+        made.append(Fact(self.words.date(max(days)), "prior", before=True) if days else Fact("", "no prior"))
         models = Counter(v.model for v in self.values if v.model)
         return [*made, *(Fact("", model) for model, _ in models.most_common(2))]
 
