@@ -1,5 +1,7 @@
 """Borders at 1 mm: the scan's own brightness decides where the network's 2 mm leave it open, and nothing else."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -29,12 +31,16 @@ def answer(first: int) -> NDArray[np.uint8]:
     return np.round(255 * np.stack(known)).astype(np.uint8)
 
 
-def labelled(image: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+def labelled(
+    image: NDArray[np.float32],
+    grid: Callable[[int], NDArray[np.uint8]] = answer,
+    classes: NDArray[np.int64] = CLASSES,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """Labels of the network alone, and with the scan's brightness (None where it tells nothing)."""
-    answers = Answers(answer(0), answer(1))
-    plain, certainty = answers.labels(CLASSES)
-    seen = refining.look(image, plain, certainty, CLASSES, RAISED)
-    return plain, None if seen is None else answers.labels(CLASSES, seen.of)[0]
+    answers = Answers(grid(0), grid(1))
+    plain, certainty = answers.labels(classes)
+    seen = refining.look(image, plain, certainty, classes, RAISED)
+    return plain, None if seen is None else answers.labels(classes, seen.of)[0]
 
 
 def border_of(labels: NDArray[np.uint8]) -> float:
@@ -89,11 +95,8 @@ def test_a_narrow_ventricle_is_as_wide_as_its_fluid_and_not_as_what_is_half_fill
         found[:3] *= 1 - found[3:].sum(0)
         return np.round(255 * found).astype(np.uint8)
 
-    answers = Answers(grid(0), grid(1))
-    plain, certainty = answers.labels(classes)
-    seen = refining.look(image, plain, certainty, classes, RAISED)
-    assert seen is not None
-    refined, _ = answers.labels(classes, seen.of)
+    plain, refined = labelled(image, grid, classes)
+    assert refined is not None
 
     def width(labels: NDArray[np.uint8]) -> float:
         return float((labels[:, 12:36, 30:36] == 14).sum(0).mean())
@@ -121,11 +124,8 @@ def test_what_a_ventricle_and_white_matter_fill_together_is_no_nucleus() -> None
             known[:, 6 - first : 9, 4:20, z] = open_to
         return np.round(255 * known).astype(np.uint8)
 
-    answers = Answers(grid(0), grid(1))
-    plain, certainty = answers.labels(classes)
-    seen = refining.look(image, plain, certainty, classes, RAISED)
-    assert seen is not None
-    refined, _ = answers.labels(classes, seen.of)
+    plain, refined = labelled(image, grid, classes)
+    assert refined is not None
     assert (plain[layer, 12:36, 10:18] == 11).all()
     assert (plain[layer, 12:36, 30:38] == 11).all()
     assert (refined[layer, 12:36, 10:18] == 11).mean() > 0.9
