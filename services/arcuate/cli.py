@@ -255,12 +255,16 @@ def train(
     minutes: Annotated[
         float, typer.Option(help="How long a network is trained now; it goes on from its checkpoint.")
     ] = 60.0,
+    settle: Annotated[
+        bool,
+        typer.Option(help="Of a brain network: let the learning rate fall to nothing in these minutes, and ship that."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed.")] = 7,
 ) -> None:
     """Train a model."""
     from arcuate.training import train_model
 
-    train_model(name, source, minutes, seed, _say)
+    train_model(name, source, minutes, seed, _say, settle)
 
 
 @app.command()

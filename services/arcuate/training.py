@@ -22,16 +22,19 @@ HEAD_CT = "head-ct"  # rules and an atlas: no network
 _MONTHS = 18
 
 
-def train_model(name: str, source: Path | None, minutes: float, seed: int, say: Say) -> None:
+def train_model(name: str, source: Path | None, minutes: float, seed: int, say: Say, settles: bool = False) -> None:
     """Train a model and write its folder under `models/`.
 
     Args:
         source: For networks a folder of label maps; for the others a history as FHIR NDJSON, or None for a synthetic one.
+        settles: Of a brain network: let the learning rate fall to nothing in these minutes.
 
     Raises:
-        BadInput: No such model, or no data.
+        BadInput: No such model, or no data; or a model that does not settle.
     """
     models = HouseSettings().models_dir
+    if settles and name not in NETWORKS:
+        raise BadInput(f"{name} is not trained by steps that can settle", todo=f"Of {', '.join(NETWORKS)} alone.")
     if name in TABULAR:
         with tempfile.TemporaryDirectory(prefix="arcuate-history-") as folder:
             history = source or _synthetic_history(Path(folder), seed, say)
@@ -53,7 +56,7 @@ def train_model(name: str, source: Path | None, minutes: float, seed: int, say: 
             raise BadInput(f"{name} is trained on label maps", todo="Name their folder with --from.")
         from arcuate.inference.training.entry import train_model as train_network
 
-        say(f"{name} stands in {train_network(name, models, source, Path('.cache'), minutes, say)}")
+        say(f"{name} stands in {train_network(name, models, source, Path('.cache'), minutes, say, settles)}")
     else:
         raise BadInput(
             f"There is no model {name!r}", todo=f"Models are: {', '.join((*TABULAR, *NETWORKS, LESIONS, HEAD_CT))}."

@@ -1,5 +1,6 @@
 """Training on a painted label map: what it must keep, whatever it learns. Needs the extra torch."""
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,6 +150,69 @@ def test_a_training_that_finds_nothing_better_keeps_the_weights_and_where_it_sta
     assert (folder / "weights.safetensors").read_bytes() == weights
     assert checkpoint.progress_of(folder / entry.KEPT).steps > stood
     assert any("nothing better" in line for line in said)
+
+
+def judged_at(dice: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = training.judge
+    monkeypatch.setattr(training, "judge", lambda *given: replace(judge(*given), dice=dice))
+    monkeypatch.setattr(export, "judge", lambda *given: replace(judge(*given), dice=dice))
+
+
+def test_settling_ships_what_came_of_it_and_leaves_the_training_where_it_stood(
+    labelmaps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_plan(monkeypatch)
+    folder = entry.train_model("brain-t1", tmp_path / "models", labelmaps, tmp_path / "cache", 0.01, print)
+    state = (folder / entry.KEPT).read_bytes()
+    plain = tomllib.loads((folder / "model.toml").read_text())
+
+    with monkeypatch.context() as better:
+        judged_at(0.99, better)
+        entry.train_model("brain-t1", tmp_path / "models", labelmaps, tmp_path / "b", 0.01, print, settles=True)
+    settled = tomllib.loads((folder / "model.toml").read_text())
+    assert settled["weights"] != plain["weights"] and settled["held_out_dice"] == 0.99
+    assert settled["version"].endswith("s") and "settling" in settled["trained"]
+    assert (folder / entry.KEPT).read_bytes() == state
+
+    with monkeypatch.context() as worse:
+        judged_at(0.98, worse)
+        entry.train_model("brain-t1", tmp_path / "models", labelmaps, tmp_path / "c", 0.01, print)
+    assert tomllib.loads((folder / "model.toml").read_text()) == settled
+    assert checkpoint.progress_of(folder / entry.KEPT).steps > int(plain["version"].split(".")[1])
+
+
+def test_a_settling_that_was_cut_off_goes_on_with_the_rate_it_had(
+    labelmaps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_plan(monkeypatch)
+    monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
+    place = training.Place(labelmaps, tmp_path / "labelmaps", tmp_path / "training")
+    training.train("brain-t1", place, 0.01, print)
+
+    def cut(line: str) -> None:
+        if "loss" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train("brain-t1", place, 0.05, cut, settles=True)
+    state = place.settling(phases.PLANS["brain-t1"][-1])
+    stood = checkpoint.progress_of(state)
+    assert 0 < stood.settles_from < stood.seconds < stood.settles_until
+
+    seen: list[checkpoint.Progress] = []
+    rate_at = training.rate_at
+    monkeypatch.setattr(training, "rate_at", lambda phase, at: (seen.append(at), rate_at(phase, at))[1])
+    training.train("brain-t1", place, 0.05, print, settles=True)
+    assert seen[0].steps == stood.steps and {at.settles_until for at in seen} == {stood.settles_until}
+    assert not state.exists()
+
+
+def test_the_rate_falls_to_nothing_while_a_training_settles() -> None:
+    phase = phases.GROWN
+    going = checkpoint.Progress("grown", steps=4000, seconds=100.0)
+    settling = [replace(going, seconds=s, settles_from=100.0, settles_until=300.0) for s in (100.0, 200.0, 300.0)]
+    shares = [training.rate_at(phase, one) / training.rate_at(phase, going) for one in settling]
+    assert shares == pytest.approx([1.0, 0.5, training.LEAST_RATE])
 
 
 def test_a_training_without_maps_or_of_an_unknown_model_says_so(tmp_path: Path) -> None:

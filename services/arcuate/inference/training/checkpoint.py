@@ -19,12 +19,17 @@ EMA_DECAY = 0.997
 
 @dataclass(frozen=True)
 class Progress:
-    """Counters of one phase. seconds is wall time in training steps; best is the best held-out Dice so far."""
+    """Counters of one phase. seconds is wall time in training steps; best is the best held-out Dice so far.
+
+    settles_from, settles_until: between which seconds the learning rate falls to nothing; 0 where it does not.
+    """
 
     phase: str
     steps: int = 0
     seconds: float = 0.0
     best: float = 0.0
+    settles_from: float = 0.0
+    settles_until: float = 0.0
 
 
 class Average:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +18,18 @@ KEPT = "checkpoint.safetensors"
 
 
 def train_model(
-    name: str, models_dir: Path, labelmaps: Path, cache: Path, minutes: float | None, say: Callable[[str], None]
+    name: str,
+    models_dir: Path,
+    labelmaps: Path,
+    cache: Path,
+    minutes: float | None,
+    say: Callable[[str], None],
+    settles: bool = False,
 ) -> Path:
     """Trains `minutes` more (None: the plan's whole time), then writes models/NAME/; returns that folder.
 
-    `cache` keeps prepared label maps and checkpoints between runs; it may be deleted.
+    `cache` keeps prepared label maps and checkpoints between runs; it may be deleted. `settles`: the learning rate falls to nothing in
+    these minutes, for the weights that are shipped; the state that training goes on from stays as it was.
 
     Raises:
         BadInput: No such model, or no label maps.
@@ -36,10 +44,16 @@ def train_model(
     for one in (PLANS[name][0].begins_with, name):
         if one:
             restore(one, models_dir, place, say)
-    train(name, place, minutes, say)
+    train(name, place, minutes, say, _shipped_dice(models_dir / name), settles)
     if not any(place.best(phase).exists() for phase in PLANS[name]) and (models_dir / name / "model.toml").exists():
         say(f"{name}: nothing better than the shipped weights was found; they stay, training can go on")
     return ship(name, models_dir, place)
+
+
+def _shipped_dice(folder: Path) -> float:
+    """Held-out Dice of the weights that lie in a model's folder, 0 where there are none."""
+    described = folder / "model.toml"
+    return float(tomllib.loads(described.read_text(encoding="utf-8"))["held_out_dice"]) if described.exists() else 0.0
 
 
 def ship(name: str, models_dir: Path, place: Place) -> Path:

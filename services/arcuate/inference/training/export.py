@@ -111,7 +111,8 @@ def _description(
     name: str, told: ShippedModel, phase: Phase, progress: Progress, shape: tuple[int, ...], classes: int, folder: Path
 ) -> str:
     plan = PLANS[name]
-    version = f"{plan.index(phase)}.{progress.steps}"
+    settled = "s" if progress.settles_until else ""
+    version = f"{plan.index(phase)}.{progress.steps}{settled}"
     grid: dict[str, Any] = {"voxel_mm": phase.grid.voxel, "classes": [0, 1]}
     if classes > 2:
         scheme = labels.load()
@@ -119,6 +120,8 @@ def _description(
         pairs = [[a, scheme.classes[int(scheme.swapped[k])]] for k, a in enumerate(scheme.classes)]
         grid["mirror"] = [pair for pair in pairs if pair[0] < pair[1]]
     trained = f"{phase.name}, {progress.steps} steps, {progress.seconds / 60:.0f} minutes on a CPU"
+    if settled:
+        trained += f", the last {(progress.seconds - progress.settles_from) / 60:.0f} of them settling"
     return "\n".join(
         [
             "# Written by the export of a training; read card.md for how good it is and on whom.",

@@ -34,6 +34,9 @@ LONGEST_STEP_S = 30.0
 WARM_UP_STEPS = 50
 SLOWING_STEPS = 2000.0
 
+LEAST_RATE = 0.01
+"""Share of the rate at the end of settling."""
+
 PRIOR_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 """Tried on the held-out maps: corrected too far, an unsure network forgets its small structures; too little, they swell."""
 
@@ -52,6 +55,10 @@ class Place:
     def checkpoint(self, phase: Phase) -> Path:
         """The newest state of a phase."""
         return self.checkpoints / f"{phase.name}.safetensors"
+
+    def settling(self, phase: Phase) -> Path:
+        """The newest state of a phase's settling, which goes its own way from the phase's newest state."""
+        return self.checkpoints / f"{phase.name}-settling.safetensors"
 
     def best(self, phase: Phase) -> Path:
         """The state of a phase with the best held-out Dice."""
@@ -158,8 +165,16 @@ def _verdict(share: float, counted: Tensor) -> Verdict:
 
 
 def rate_at(phase: Phase, progress: Progress) -> float:
-    """Learning rate: a short warm-up, then falling with the root of the steps, so that no end need be known."""
-    return phase.rate * min(1.0, (progress.steps + 1) / WARM_UP_STEPS) / math.sqrt(1 + progress.steps / SLOWING_STEPS)
+    """Learning rate: a short warm-up, then falling with the root of the steps, so that no end need be known.
+
+    While it settles it falls evenly to `LEAST_RATE` besides: steps that become smaller take out what single samples left in the weights
+    (A. Haegele et al., Scaling laws and compute-optimal training beyond fixed training durations, 2024).
+    """
+    rate = phase.rate * min(1.0, (progress.steps + 1) / WARM_UP_STEPS) / math.sqrt(1 + progress.steps / SLOWING_STEPS)
+    if not progress.settles_until:
+        return rate
+    left = (progress.settles_until - progress.seconds) / (progress.settles_until - progress.settles_from)
+    return rate * max(LEAST_RATE, left)
 
 
 def reach_at(phase: Phase, progress: Progress, random: torch.Generator) -> Range:
@@ -175,28 +190,37 @@ def run_phase(
     all_maps: list[PreparedMap],
     minutes: float,
     say: Callable[[str], None],
+    at_least: float = 0.0,
+    settles: bool = False,
 ) -> None:
-    """Trains one phase until its wall time is `minutes`, from its checkpoint where there is one."""
+    """Trains one phase until its wall time is `minutes`, from its checkpoint where there is one.
+
+    Args:
+        at_least: Held-out Dice that the weights must pass to be called the best.
+        settles: The rate falls to nothing until then. What comes of it can be the best, but the phase's own state stays where it was:
+            more training goes on from there.
+    """
     net, average = start, Average(start)
     optimiser = torch.optim.AdamW(net.parameters(), lr=phase.rate, weight_decay=1e-2)
-    progress = Progress(phase.name)
-    if place.checkpoint(phase).exists():
-        progress = checkpoint.load(place.checkpoint(phase), net, average, optimiser)
+    newest = place.settling(phase) if settles else place.checkpoint(phase)
+    state = newest if newest.exists() else place.checkpoint(phase)
+    progress = checkpoint.load(state, net, average, optimiser) if state.exists() else Progress(phase.name)
+    progress = replace(progress, best=max(progress.best, at_least))
+    if settles and not progress.settles_until:
+        progress = replace(progress, settles_from=progress.seconds, settles_until=minutes * 60)
+    until = progress.settles_until or minutes * 60
     renderer = Renderer(labels.load(), phase.grid)
     trained, held_out = all_maps[:-HELD_OUT], all_maps[-HELD_OUT:]
     prior = class_prior(trained, phase.network)
     random = torch.Generator().manual_seed(1 + progress.steps)
     judged = build(phase.network)
     if place.best(phase).exists():
-        # What the generator renders may have changed since: the best so far is judged by today's renderings.
-        best = Average(judged)
-        checkpoint.load(place.best(phase), judged, best, None)
-        found = judge(best.into(judged), prior, renderer, held_out, phase)
-        progress = replace(progress, best=found.dice)
+        found = _best_so_far(phase, place, judged, prior, renderer, held_out)
+        progress = replace(progress, best=max(found.dice, at_least))
         say(f"{phase.name}: the best so far has held-out Dice {found.dice:.4f}")
     saved = decided = progress.seconds
     running = 0.0
-    while progress.seconds < minutes * 60:
+    while progress.seconds < until:
         began = time.monotonic()
         for group in optimiser.param_groups:
             group["lr"] = rate_at(phase, progress)
@@ -213,7 +237,7 @@ def run_phase(
         progress = replace(
             progress, steps=progress.steps + 1, seconds=progress.seconds + min(time.monotonic() - began, LONGEST_STEP_S)
         )
-        last = progress.seconds >= minutes * 60
+        last = progress.seconds >= until
         if progress.seconds - decided > JUDGE_EVERY_S or last:
             decided = progress.seconds
             found = judge(average.into(judged), prior, renderer, held_out, phase)
@@ -223,14 +247,33 @@ def run_phase(
                 checkpoint.save(place.best(phase), net, average, optimiser, progress)
         if progress.seconds - saved > SAVE_EVERY_S or last:
             saved = progress.seconds
-            checkpoint.save(place.checkpoint(phase), net, average, optimiser, progress)
+            checkpoint.save(newest, net, average, optimiser, progress)
             say(f"{phase.name}: step {progress.steps}, {progress.seconds / 60:.1f} min, loss {running:.3f}")
+    if settles:
+        newest.unlink(missing_ok=True)
 
 
-def train(name: str, place: Place, minutes: float | None, say: Callable[[str], None]) -> None:
+def _best_so_far(
+    phase: Phase, place: Place, judged: nn.Module, prior: Tensor, renderer: Renderer, held: Sequence[PreparedMap]
+) -> Verdict:
+    """Judge the best state again: what the generator renders may have changed since."""
+    best = Average(judged)
+    checkpoint.load(place.best(phase), judged, best, None)
+    return judge(best.into(judged), prior, renderer, held, phase)
+
+
+def train(
+    name: str,
+    place: Place,
+    minutes: float | None,
+    say: Callable[[str], None],
+    at_least: float = 0.0,
+    settles: bool = False,
+) -> None:
     """Runs the phases of model `name` from the latest one that has a checkpoint.
 
-    minutes: how long from now, half of it at most for a phase that is not the last; None: to the end of the plan.
+    minutes: how long from now, half of it at most for a phase that is not the last; None: to the end of the plan. at_least, settles: of
+    the last phase, see `run_phase`.
     """
     all_maps = maps.prepare(place.labelmaps, place.cache, labels.load())
     plan = PLANS[name]
@@ -243,7 +286,9 @@ def train(name: str, place: Place, minutes: float | None, say: Callable[[str], N
         if minutes is not None:
             share = minutes if phase is plan[-1] else min(minutes / 2, max(0.0, phase.minutes - so_far))
             until, minutes = so_far + share, minutes - share
-        run_phase(phase, place, _start(phase, place, plan[number - 1] if number else None), all_maps, until, say)
+        start = _start(phase, place, plan[number - 1] if number else None)
+        last = phase is plan[-1]
+        run_phase(phase, place, start, all_maps, until, say, at_least if last else 0.0, settles and last)
 
 
 def _start(phase: Phase, place: Place, before: Phase | None) -> nn.Module:
