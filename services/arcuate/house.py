@@ -177,6 +177,10 @@ class _Parts(httpx.AsyncByteStream):
         for part in self._parts:
             yield part
 
+    async def aclose(self) -> None:
+        """Let them go: a response and its stream hold each other until the garbage collector comes by."""
+        self._parts.clear()
+
 
 class HouseTransport(httpx.AsyncBaseTransport):
     """Carries a room's calls: in process where the other room runs here, else over HTTP through the proxy."""
