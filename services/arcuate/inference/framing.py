@@ -3,15 +3,14 @@
 A frame is: 4 bytes length of the head, 8 bytes length of the tensors (both little-endian), the head (JSON, UTF-8), the
 tensors one after the other in the order of head["tensors"] (name, datatype, shape), C order, little-endian.
 
-Tensors are large: they travel in a memory file (memfd) whose descriptor goes over a socket beside the pipe, so that one
-side reads what the other wrote without a copy; the frame then says length 0 and `shared` in its head.
+Tensors are large: between the processes they lie in a memory file (memory_files.py) instead, whose descriptor goes over a socket
+before the frame goes through the pipe, so that one side reads what the other wrote without a copy. With a request a second one may come:
+of a file that the answer may be written into.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
-import os
 import socket
 import struct
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from arcuate.inference.domain import DATATYPES, Tensor
+from arcuate.inference.memory_files import MemoryFile
 
 PREFIX = struct.Struct("<IQ")
 HEAD_LIMIT = 1 << 20
@@ -50,39 +50,31 @@ def packed(head: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[bytes
     ]
 
 
-def shared(head: Mapping[str, Any], tensors: Mapping[str, Tensor], beside: socket.socket) -> bytes:
-    """The frame, its tensors left in a memory file that is sent over the socket first."""
-    parts = packed({**head, "shared": True}, tensors)
-    descriptor = os.memfd_create("arcuate-tensors", os.MFD_CLOEXEC)
-    try:
-        # Written, not mapped: half the cost, as no page is cleared first.
-        for part in parts[1:]:
-            rest = memoryview(part)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-        socket.send_fds(beside, [b"a"], [descriptor])
-    finally:
-        os.close(descriptor)
-    length = PREFIX.unpack(bytes(parts[0][: PREFIX.size]))[0]
-    return PREFIX.pack(length, 0) + bytes(parts[0][PREFIX.size :])
+def shared(
+    head: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    beside: socket.socket,
+    file: MemoryFile,
+    offered: MemoryFile | None = None,
+) -> bytes:
+    """The frame without its tensors: they are written into `file`, which is sent over the socket first, and after it what is offered."""
+    told, *bodies = packed(head, tensors)
+    if bodies:
+        file.write(bodies)
+        files = [file] if offered is None else [file, offered]
+        socket.send_fds(beside, [b"a"], [each.descriptor for each in files])
+    return bytes(told)
 
 
-def taken(beside: socket.socket) -> memoryview:
-    """The memory file that came over the socket, read-only; it lives as long as a view of it."""
-    _, descriptors, _, _ = socket.recv_fds(beside, 1, 1)
-    if len(descriptors) != 1:
-        raise BrokenFrame("no memory file came with the frame")
-    try:
-        size = os.fstat(descriptors[0]).st_size
-        if size > BODY_LIMIT:
-            raise BrokenFrame(f"a memory file of {size} bytes is over the limit")
-        if not size:
-            return memoryview(b"")
-        # All pages at once: a fault for each would cost more than the copy that is saved.
-        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
-        return memoryview(mmap.mmap(descriptors[0], size, flags=flags, prot=mmap.PROT_READ))
-    finally:
-        os.close(descriptors[0])
+def taken(beside: socket.socket, body: int) -> list[MemoryFile]:
+    """The memory files that came over the socket before a frame with so many bytes of tensors: one or two, none where there are no bytes."""
+    if not body:
+        return []
+    _, descriptors, _, _ = socket.recv_fds(beside, 1, 2)
+    files = [MemoryFile(descriptor) for descriptor in descriptors]
+    if not files or files[0].size < body:
+        raise BrokenFrame(f"no memory file of {body} bytes came with the frame")
+    return files
 
 
 def sizes(prefix: bytes) -> tuple[int, int]:

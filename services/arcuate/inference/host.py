@@ -13,6 +13,7 @@ from typing import Any
 
 from arcuate.inference import framing, store
 from arcuate.inference.domain import ModelState, Tensor
+from arcuate.inference.memory_files import KEPT_REQUEST_BYTES, AnswerFiles, MemoryFile
 from arcuate.kernel.errors import NotFound, Unavailable
 from arcuate.kernel.log import Logger
 
@@ -37,6 +38,7 @@ class EngineHost:
         self._models_dir, self._settings, self._log = models_dir, settings, log
         self._process: asyncio.subprocess.Process | None = None
         self._beside: socket.socket | None = None
+        self._request, self._answers = MemoryFile(), AnswerFiles()
         self._turn = asyncio.Lock()
         self.states: dict[str, ModelState] = store.models_in(models_dir)
         self.platform = ""
@@ -124,16 +126,24 @@ class EngineHost:
         process = self._process
         if process is None or process.stdin is None or process.stdout is None or self._beside is None:
             raise EOFError
-        process.stdin.write(framing.shared(head, tensors, self._beside))
+        offered = self._answers.free()
+        process.stdin.write(framing.shared(head, tensors, self._beside, self._request, offered))
         await process.stdin.drain()
         size, body = framing.sizes(await process.stdout.readexactly(framing.PREFIX.size))
         told = await process.stdout.readexactly(size)
-        await process.stdout.readexactly(body)
-        # It came before the frame did: nothing is waited for here.
-        return framing.unpacked(told, framing.taken(self._beside))
+        if self._request.size > KEPT_REQUEST_BYTES:
+            self._request = MemoryFile()
+        # They came before the frame did: nothing is waited for here.
+        files = framing.taken(self._beside, body)
+        if not files:
+            return framing.unpacked(told, b"")
+        file = offered if offered is not None and offered.is_same(files[0]) else files[0]
+        return framing.unpacked(told, self._answers.lent(file, body))
 
     async def _end(self) -> None:
         process, self._process = self._process, None
+        # A process that is being ended may still write into them; answers that are held keep their pages.
+        self._request, self._answers = MemoryFile(), AnswerFiles()
         if self._beside is not None:
             self._beside.close()
             self._beside = None

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Protocol
 
 from arcuate.inference import framing, store
 from arcuate.inference.domain import ModelDescription, Tensor
+from arcuate.inference.memory_files import MemoryFile
 
 
 class Engine(Protocol):
@@ -81,14 +82,19 @@ def _memory_at_most(mib: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def _frame(pipe: BinaryIO, beside: socket.socket) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+def _answered(answering: Answering, pipe: BinaryIO, beside: socket.socket) -> bytes | None:
+    """The frame that answers the next one of the pipe; None at its end."""
     prefix = pipe.read(framing.PREFIX.size)
     if len(prefix) < framing.PREFIX.size:
         return None
     head, body = framing.sizes(prefix)
     told = pipe.read(head)
-    pipe.read(body)
-    return framing.unpacked(told, framing.taken(beside))
+    files = framing.taken(beside, body)
+    request = framing.unpacked(told, files[0].view(body).data if files else b"")
+    answer, found = answering.answer(*request)
+    offered = files[1] if len(files) > 1 else None
+    fits = offered is not None and offered.size >= sum(tensor.nbytes for tensor in found.values())
+    return framing.shared(answer, found, beside, offered if offered is not None and fits else MemoryFile())
 
 
 def main() -> None:
@@ -100,8 +106,8 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     answering = Answering(Path(models_dir), engine, int(threads))
-    while (request := _frame(sys.stdin.buffer, beside)) is not None:
-        out.write(framing.shared(*answering.answer(*request), beside))
+    while (frame := _answered(answering, sys.stdin.buffer, beside)) is not None:
+        out.write(frame)
         out.flush()
 
 
