@@ -18,7 +18,7 @@ TABULAR = ("attendance", "waiting")
 NETWORKS = ("brain-finder", "brain-t1", "brain-any")
 BRAIN = {"brain-t1": "segmenter", "brain-any": "other"}  # the role in imaging/pipelines.toml
 LESIONS = "wm-lesions"
-HEAD_CT = "head-ct"  # rules and an atlas: no network
+HEAD_CT = "head-ct"  # trees, rules and an atlas: no network
 _MONTHS = 18
 
 
@@ -44,7 +44,7 @@ def train_model(name: str, source: Path | None, minutes: float, seed: int, say: 
             site = {} if source is None else {"site": here.site_name, "synthetic": here.synthetic, "zone": here.zone}
             say(str(trainer.train(history, models / name, seed, **site)))
     elif name == HEAD_CT:
-        _head_ct().train(models, _labelmaps(name, source), say)
+        _head_ct().train(models, _labelmaps(name, source), minutes, Path(".cache"), say)
     elif name == LESIONS:
         _need_torch()
         from arcuate.inference.training.lesion_training import train_lesions

@@ -1,6 +1,7 @@
-"""A head of ellipsoids as a label map, whose cavity, ventricles and midline are known by construction; and its CT as a DICOM series."""
+"""A head of ellipsoids as a label map, whose cavity, ventricles and midline are known by construction; its model, and its CT as DICOM."""
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from arcuate.imaging.ct import atlas_training, trees
 from arcuate.inference.training import ct_heads
 
 ROOT = "1.2.826.0.1.3680043.10.1234567.78"  # example root, test data only
@@ -43,6 +45,21 @@ def labels() -> NDArray[np.uint8]:
 def head() -> ct_heads.Head:
     """The head for phantoms."""
     return ct_heads.made("ellipsoids", labels())
+
+
+def learnt() -> atlas_training.Learnt:
+    """An atlas made of the ellipsoids themselves."""
+    made = head()
+    channels = {
+        "ventricle": made.mask(ct_heads.SUPRATENTORIAL_VENTRICLES), "fluid": made.mask((24,)), "vein": made.mask((214,)),
+    }  # fmt: skip
+    return atlas_training.made([atlas_training.Sample("e", made.depth > 0, channels, made.septum)])
+
+
+def install(models_dir: Path) -> None:
+    """Write a model head-ct: the atlas of the ellipsoids, the trees that are shipped."""
+    shipped = {file: (Path("models/head-ct") / file).read_bytes() for file in trees.FILES}
+    atlas_training.write(models_dir, learnt(), shipped, 0, "0", date(2026, 1, 1))
 
 
 def write_ct(

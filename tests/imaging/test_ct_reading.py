@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.imaging.ct_ellipsoid import head
+from tests.imaging.ct_ellipsoid import head, install
 
-from arcuate.imaging.ct import atlas, atlas_training
+from arcuate.imaging.ct import atlas
 from arcuate.imaging.ct.headct import HAEMORRHAGE, SHIFT, values
-from arcuate.imaging.ct.reading import HeadCt, read
+from arcuate.imaging.ct.reading import HeadCt, load, read
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
 from arcuate.imaging.pipelines import Volume
-from arcuate.inference.training import ct_heads, ct_phantom
+from arcuate.inference.training import ct_phantom
 from arcuate.inference.training.ct_bleeds import Kind
 from arcuate.inference.training.ct_phantom import Phantom, Recipe
 
@@ -25,14 +24,9 @@ def volume(phantom: Phantom) -> Volume:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an atlas made of the ellipsoids themselves."""
-    folder, made = tmp_path_factory.mktemp("models"), head()
-    channels = {
-        "ventricle": made.mask(ct_heads.SUPRATENTORIAL_VENTRICLES), "fluid": made.mask((24,)), "vein": made.mask((214,)),
-    }  # fmt: skip
-    atlas_training.write(
-        folder, [atlas_training.Sample("e", made.depth > 0, channels, made.septum)], "0", date(2026, 1, 1)
-    )
+    """A folder with an atlas made of the ellipsoids themselves, and the trees that are shipped."""
+    folder = tmp_path_factory.mktemp("models")
+    install(folder)
     return folder
 
 
@@ -40,7 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bled(models: Path) -> Iterator[tuple[Phantom, HeadCt]]:
     """A head with 30 mL in the brain, a midline pushed by 8 mm, a tilted gantry and slices of 2.5 mm; and its reading."""
     phantom = ct_phantom.make(head(), Recipe((Kind.INTRAPARENCHYMAL,), (30.0,), 8.0, slice_mm=2.5, mimics=False), 3)
-    yield phantom, read(volume(phantom), atlas.load(models))
+    yield phantom, read(volume(phantom), load(models))
 
 
 @pytest.mark.long
@@ -78,7 +72,7 @@ def test_the_skull_is_its_measure(bled: tuple[Phantom, HeadCt]) -> None:
 @pytest.mark.long
 def test_a_head_without_blood_is_never_called_so(models: Path) -> None:
     phantom = ct_phantom.make(head(), Recipe((), (), slice_mm=5.0), 11)
-    found = read(volume(phantom), atlas.load(models))
+    found = read(volume(phantom), load(models))
     measured, absent = values(found)
     assert found.blood_ml == 0
     assert HAEMORRHAGE not in {m.structure for m in measured}
@@ -97,7 +91,7 @@ def test_an_image_without_skull_is_refused(models: Path) -> None:
     hu = np.full((80, 90, 40), -1000, np.float32)
     hu[20:60, 20:70, 5:35] = 35
     with pytest.raises(NotMeasurable) as refused:
-        read(Volume(hu, np.diag([2.0, 2.0, 4.0, 1.0])), atlas.load(models))
+        read(Volume(hu, np.diag([2.0, 2.0, 4.0, 1.0])), load(models))
     assert refused.value.refusal.code is RefusalCode.NOT_PLAUSIBLE
 
 

@@ -1,20 +1,18 @@
 """Head CT ships in shadow: what it would have said is kept and told to nobody; a site that states its validation lets it speak."""
 
 import asyncio
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.imaging.ct_ellipsoid import head, write_ct
+from tests.imaging.ct_ellipsoid import head, install, write_ct
 
 from arcuate.house import HouseSettings, open_house
 from arcuate.imaging import shadow
-from arcuate.imaging.ct import atlas_training
 from arcuate.imaging.pipelines import named
 from arcuate.imaging.settings import ImagingSettings
-from arcuate.inference.training import ct_heads, ct_phantom
+from arcuate.inference.training import ct_phantom
 from arcuate.inference.training.ct_bleeds import Kind
 from arcuate.inference.training.ct_phantom import Recipe
 from arcuate.kernel.codes import Json
@@ -28,14 +26,9 @@ ON = {"switched_on": "head-ct", "validations": STATED}
 
 @pytest.fixture
 def bleeding(tmp_path: Path, networks: Any) -> Path:
-    """A head CT with 40 mL of blood as a DICOM series; the atlas is installed beside the networks."""
-    made = head()
-    channels = {
-        "ventricle": made.mask(ct_heads.SUPRATENTORIAL_VENTRICLES), "fluid": made.mask((24,)), "vein": made.mask((214,)),
-    }  # fmt: skip
-    sample = atlas_training.Sample("e", made.depth > 0, channels, made.septum)
-    atlas_training.write(networks.models_dir, [sample], "0", date(2026, 1, 1))
-    phantom = ct_phantom.make(made, Recipe((Kind.INTRAPARENCHYMAL,), (40.0,), 9.0, slice_mm=5.0, mimics=False), 4)
+    """A head CT with 40 mL of blood as a DICOM series; the model is installed beside the networks."""
+    install(networks.models_dir)
+    phantom = ct_phantom.make(head(), Recipe((Kind.INTRAPARENCHYMAL,), (40.0,), 9.0, slice_mm=5.0, mimics=False), 4)
     return write_ct(tmp_path / "ct", phantom.hu, phantom.affine)
 
 

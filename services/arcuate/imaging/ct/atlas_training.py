@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 from scipy import ndimage
 
-from arcuate.imaging.ct.atlas import CHANNELS, NAME, place
+from arcuate.imaging.ct.atlas import CHANNELS, NAME, Atlas, place
 from arcuate.imaging.ct.cavity import Cavity, plane_of
 from arcuate.imaging.ct.work import Mask
 
@@ -66,17 +67,39 @@ def learn(samples: Iterable[Sample]) -> tuple[NDArray[np.uint8], tuple[float, fl
     return np.clip(np.rint(255 * chance), 0, 255).astype(np.uint8), (0.0, float(y), float(z)), names
 
 
-def write(models_dir: Path, samples: Iterable[Sample], version: str, today: date) -> Path:
-    """Write weights.safetensors and model.toml of head-ct; returns the folder."""
+@dataclass(frozen=True)
+class Learnt:
+    """An atlas that was made: the content of weights.safetensors, where the septum is expected, and from how many heads."""
+
+    content: bytes
+    septum: tuple[float, float, float]
+    heads: int
+
+    def atlas(self, version: str) -> Atlas:
+        """The atlas itself."""
+        sha256 = hashlib.sha256(self.content).hexdigest()
+        return Atlas(load_tensors(self.content)["chances"], LOW, STEP, self.septum, NAME, version, sha256)
+
+
+def made(samples: Iterable[Sample]) -> Learnt:
+    """Make an atlas."""
     chances, septum, names = learn(samples)
+    x, y, z = (round(v, 4) for v in septum)
+    return Learnt(save_tensors({"chances": np.ascontiguousarray(chances)}), (x, y, z), len(names))
+
+
+def write(models_dir: Path, learnt: Learnt, trees: Mapping[str, bytes], scans: int, version: str, today: date) -> Path:
+    """Write weights.safetensors, the trees (file name to content, grown from so many scans) and model.toml of head-ct; returns the folder."""
     folder = models_dir / NAME
     folder.mkdir(parents=True, exist_ok=True)
-    content = save_tensors({"chances": np.ascontiguousarray(chances)})
-    (folder / "weights.safetensors").write_bytes(content)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in trees.items()}
+    for name, content in (("weights.safetensors", learnt.content), *trees.items()):
+        (folder / name).write_bytes(content)
     (folder / "model.toml").write_text(
         _DESCRIPTION.format(
-            version=version, heads=len(names), exported=today.isoformat(), low=list(LOW), step=STEP,
-            septum=[round(v, 4) for v in septum], sha256=hashlib.sha256(content).hexdigest(),
+            version=version, heads=learnt.heads, scans=scans, exported=today.isoformat(), low=list(LOW), step=STEP,
+            septum=list(learnt.septum), sha256=hashlib.sha256(learnt.content).hexdigest(),
+            trees="\n".join(f'{name.removesuffix(".ubj")} = "{sha256}"' for name, sha256 in hashes.items()),
         ),
         encoding="utf-8",
     )  # fmt: skip
@@ -87,9 +110,9 @@ _DESCRIPTION = """# Written by `arcuate train head-ct`; read card.md for how goo
 name = "head-ct"
 version = "{version}"
 task = "Haemorrhage volume, midline shift, ventricles and Evans index on a head CT without contrast agent"
-population = "Adults; rules and an atlas of {heads} heads, measured on synthetic CT only; not validated on patients"
+population = "Adults; grown from {scans} synthetic scans of {heads} heads, measured on synthetic CT only; not validated on patients"
 licence = "Apache-2.0"
-kind = "rules in Hounsfield units (imaging/ct/measure.toml) with an atlas; no network"
+kind = "blood by boosted trees on Hounsfield units, the rest by rules (imaging/ct/measure.toml) with an atlas; no network"
 shadow = true
 exported = "{exported}"
 
@@ -102,4 +125,8 @@ septum = {septum}
 [weights]
 file = "weights.safetensors"
 sha256 = "{sha256}"
+
+[trees]
+# sha256 of each file NAME.ubj
+{trees}
 """

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from arcuate.imaging.ct.atlas import Atlas
-from arcuate.imaging.ct.reading import read
+from arcuate.imaging.ct import reading
 from arcuate.imaging.domain import NotMeasurable
 from arcuate.imaging.evaluation import BEGIN, END
 from arcuate.imaging.pipelines import Volume
@@ -89,11 +88,11 @@ class Score:
         return abs(self.error_ml) <= max(WITHIN_ML, WITHIN_SHARE * self.true_ml)
 
 
-def score(known: Known, atlas: Atlas) -> Score:
+def score(known: Known, model: reading.Known) -> Score:
     """Read one phantom."""
     truth = (known.head, known.seed, known.kind, known.mixed, known.slice_mm, known.tilt)
     try:
-        found = read(known.scan, atlas)
+        found = reading.read(known.scan, model)
     except NotMeasurable as error:
         nan = float("nan")
         return Score(
@@ -123,14 +122,14 @@ def score(known: Known, atlas: Atlas) -> Score:
     )
 
 
-def evaluate(phantoms: Iterable[Planned], atlas: Atlas, kept: Path, say: Callable[[str], None]) -> list[Score]:
+def evaluate(phantoms: Iterable[Planned], model: reading.Known, kept: Path, say: Callable[[str], None]) -> list[Score]:
     """Read all phantoms; those whose reading stands in the file `kept` are not read again."""
     done = {(s.head, s.seed): s for s in load(kept)}
     scores: list[Score] = []
     for one in phantoms:
         made = done.get((one.head, one.seed))
         if made is None:
-            made = score(one.make(), atlas)
+            made = score(one.make(), model)
             _append(kept, made)
             say(f"{made.head} {made.seed} {made.kind}: {made.true_ml:.1f} ml, found {made.found_ml:.1f}")
         scores.append(made)

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from arcuate.imaging.ct import atlas
-from arcuate.imaging.ct.reading import BLOOD, VENTRICLES, HeadCt, read
+from arcuate.imaging.ct.reading import BLOOD, VENTRICLES, HeadCt, load, read
 from arcuate.imaging.derived import Measured, Model
 from arcuate.imaging.pipelines import Finding, Infer, Pipeline, Scan
 
@@ -29,12 +28,12 @@ async def measure(pipeline: Pipeline, scans: Mapping[str, Scan], infer: Infer, m
     Raises:
         NotMeasurable: With the reason.
     """
-    known = await asyncio.to_thread(atlas.load, models_dir)
+    known = await asyncio.to_thread(load, models_dir)
     volume = scans[pipeline.first_input].volume
     found = await asyncio.to_thread(read, volume, known)
     labels = await asyncio.to_thread(_labels, found, volume.data.shape)
     measured, absent = values(found)
-    return Finding(labels, measured, absent, found.warnings, Model(known.name, known.version, known.sha256))
+    return Finding(labels, measured, absent, found.warnings, Model(known.atlas.name, known.atlas.version, known.sha256))
 
 
 def values(found: HeadCt) -> tuple[tuple[Measured, ...], dict[str, str]]:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from arcuate.imaging.ct.blood import Tissue
 from arcuate.imaging.ct.cavity import Cavity
+from arcuate.imaging.ct.tissue import Tissue
 
 _REACH_MM = 12
 _OUTER_MM = 28.0

@@ -1,17 +1,20 @@
 """A head CT, read: haemorrhage, midline shift, ventricles. Start here; pure, from voxels to numbers.
 
-The way: a grid of 1 mm (work.py), the cavity of the skull (cavity.py), where things usually lie (atlas.py), blood (blood.py),
-ventricles and shift (ventricles.py). What it cannot do stands in models/head-ct/card.md. It never says that a head is normal.
+The way: a grid of 1 mm (work.py), the cavity of the skull (cavity.py), where things usually lie (atlas.py), blood by trees (candidates.py,
+trees.py, blood.py), ventricles and shift by rules (ventricles.py). What it cannot do stands in models/head-ct/card.md. It never says that a
+head is normal.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arcuate.imaging.ct import atlas, blood, cavity, midline, ventricles
+from arcuate.imaging.ct import atlas, blood, cavity, midline, tissue, trees, ventricles
 from arcuate.imaging.ct.work import Work, prepared, rules
 from arcuate.imaging.pipelines import Volume
 
@@ -39,7 +42,29 @@ class HeadCt:
     warnings: tuple[str, ...]
 
 
-def read(volume: Volume, known: atlas.Atlas) -> HeadCt:
+@dataclass(frozen=True)
+class Known:
+    """What the model head-ct knows: where things usually lie, and the trees that tell blood."""
+
+    atlas: atlas.Atlas
+    trees: trees.Trees
+
+    @property
+    def sha256(self) -> str:
+        """Of everything that the reading knows, for passports."""
+        return hashlib.sha256(f"{self.atlas.sha256}{self.trees.sha256}".encode()).hexdigest()
+
+
+def load(models_dir: Path) -> Known:
+    """Read the model.
+
+    Raises:
+        NotMeasurable: It is not installed, or its files are not those that model.toml names.
+    """
+    return Known(atlas.load(models_dir), trees.load(models_dir))
+
+
+def read(volume: Volume, known: Known) -> HeadCt:
     """Read a head CT in HU.
 
     Raises:
@@ -47,9 +72,9 @@ def read(volume: Volume, known: atlas.Atlas) -> HeadCt:
     """
     work = prepared(volume)
     room = cavity.find(work)
-    chances = known.on(room)
-    seen = blood.tissue(work, room)
-    bled = blood.find(work, room, chances, seen)
+    chances = known.atlas.on(room)
+    seen = tissue.tissue(work, room)
+    bled = blood.find(work, room, chances, seen, known.trees)
     room = midline.refined(room, seen)
     spaces = ventricles.find(room, chances, seen, bled.mask)
     labels = np.zeros(room.mask.shape, np.uint8)

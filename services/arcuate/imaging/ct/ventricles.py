@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from arcuate.imaging.ct.atlas import Chances
-from arcuate.imaging.ct.blood import Tissue
 from arcuate.imaging.ct.cavity import Cavity
+from arcuate.imaging.ct.tissue import Tissue
 from arcuate.imaging.ct.work import Mask, rules
 
 _BACK_MM, _FRONT_MM, _DOWN_MM, _UP_MM = 6, 14, 5, 10

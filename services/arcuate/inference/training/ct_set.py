@@ -1,9 +1,10 @@
-"""The phantoms by which the reading of head CT is measured: heads that its atlas was not made from, seeds of their own."""
+"""Which phantoms the reading of head CT learns from, and by which it is measured: other heads, other seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,14 @@ from arcuate.inference.training.ct_bleeds import Kind
 from arcuate.inference.training.ct_phantom import Recipe, drawn_ml
 
 HELD_OUT = ("training_seg_04", "training_seg_10", "training_seg_14", "training_seg_18")
-"""Heads for measuring alone. Their phantoms were not looked at while the rules were made."""
+"""Heads for measuring alone: no atlas and no tree is made from them."""
 
+FIRST_TO_LEARN_FROM = 90_000_000  # seeds from here on are no evaluation's
+WITHOUT, SECOND_KIND, PART_MIXED = (
+    0.22,
+    0.15,
+    0.08,
+)  # of the scans to learn from: without blood, with two kinds, of mixed density
 CLEAN, A_KIND, MIXED = 5, 3, 2  # phantoms a head: without blood; of each kind; of mixed density
 
 
@@ -55,6 +62,27 @@ def _of_head(path: Path, turn: int, first: int) -> Iterator[Planned]:
 
 def _shift(rng: np.random.Generator) -> float:
     return float(rng.uniform(-14, 14)) if rng.random() < 0.6 else 0.0
+
+
+def training(labelmaps: Path) -> Iterator[Planned]:
+    """Yield phantoms to learn from, without end: of heads that are not held out, each kind of blood as often, a fifth without."""
+    paths = [path for path in sorted(labelmaps.glob("*.nii.gz")) if not is_held_out(path)]
+    for number in count():
+        path = paths[(number // len(Kind) + number) % len(paths)]
+        yield Planned(path, _to_learn_from(number), FIRST_TO_LEARN_FROM + number)
+
+
+def _to_learn_from(number: int) -> Recipe:
+    rng = np.random.default_rng([number, 5])
+    if rng.random() < WITHOUT:
+        return Recipe((), (), shift_mm=float(rng.uniform(-3, 3)) if rng.random() < 0.3 else 0.0)
+    kinds = [list(Kind)[number % len(Kind)]]
+    if rng.random() < SECOND_KIND:
+        kinds.append(Kind(rng.choice([kind for kind in Kind if kind != kinds[0]])))
+    ml = tuple(drawn_ml(kind, rng) for kind in kinds)
+    reach = min(15.0, 2 + sum(ml) / 6)
+    shift = float(rng.uniform(-reach, reach)) if rng.random() < 0.6 else 0.0
+    return Recipe(tuple(kinds), ml, shift, mixed=bool(rng.random() < PART_MIXED))
 
 
 def heads(labelmaps: Path) -> Iterator[ct_heads.Head]:

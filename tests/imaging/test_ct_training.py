@@ -1,0 +1,64 @@
+"""`arcuate train head-ct` on maps of a head of ellipsoids: a model that reads, and a pool from which it goes on."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from tests.imaging.ct_ellipsoid import labels
+
+from arcuate import head_ct
+from arcuate.imaging.ct import reading, tree_training
+from arcuate.imaging.ct.trees import FILES
+from arcuate.imaging.pipelines import Volume
+from arcuate.inference.training import ct_heads, ct_phantom, ct_set
+from arcuate.kernel.errors import BadInput
+
+
+@pytest.fixture
+def labelmaps(tmp_path: Path) -> Path:
+    folder = tmp_path / "labelmaps"
+    folder.mkdir()
+    for number in range(2):
+        nibabel.save(nibabel.Nifti1Image(labels(), np.eye(4)), folder / f"map_{number}.nii.gz")
+    return folder
+
+
+@pytest.mark.long
+def test_training_makes_a_model_that_reads_and_goes_on_from_the_scans_it_made(
+    labelmaps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree_training, "FIRST", (4, 8))
+    monkeypatch.setattr(tree_training, "SECOND", (3, 6))
+    monkeypatch.setattr(head_ct, "LEAST_SCANS", 6)
+    models, cache, said = tmp_path / "models", tmp_path / "cache", [""]
+    head_ct.train(models, labelmaps, 0.0, cache, said.append)
+    made = sorted((cache / "head-ct" / "pool").glob("*.npz"))
+    assert len(made) == 6
+    first = {file: (models / "head-ct" / file).read_bytes() for file in FILES}
+
+    one = next(ct_set.training(labelmaps))
+    phantom = ct_phantom.make(ct_heads.load(one.path), one.recipe, one.seed)
+    found = reading.read(Volume(phantom.hu.astype(np.float32), phantom.affine), reading.load(models))
+    assert found.blood_ml > 0.5 * phantom.blood.sum() / 1000
+
+    stamps = [path.stat().st_mtime_ns for path in made]
+    head_ct.train(models, labelmaps, 0.0, cache, said.append)
+    assert [path.stat().st_mtime_ns for path in made] == stamps, "no scan is made twice"
+    assert {file: (models / "head-ct" / file).read_bytes() for file in FILES} == first
+
+
+def test_what_is_learnt_from_is_never_what_is_measured(labelmaps: Path) -> None:
+    (labelmaps / "map_1.nii.gz").rename(labelmaps / f"{ct_set.HELD_OUT[0]}.nii.gz")
+    learnt = [one for one, _ in zip(ct_set.training(labelmaps), range(40), strict=False)]
+    measured = list(ct_set.planned(labelmaps, 7))
+    assert {one.path.name for one in learnt} == {"map_0.nii.gz"}
+    assert {one.path.name for one in measured} == {f"{ct_set.HELD_OUT[0]}.nii.gz"}
+    assert not {one.seed for one in learnt} & {one.seed for one in measured}
+    kinds = [kind for one in learnt for kind in one.recipe.kinds]
+    assert set(kinds) == set(ct_set.Kind) and 0 < sum(not one.recipe.kinds for one in learnt) < 20
+
+
+def test_without_label_maps_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="label maps"):
+        head_ct.train(tmp_path, tmp_path, 0.0, tmp_path, print)
