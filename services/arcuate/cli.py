@@ -253,7 +253,10 @@ def train(
         typer.Option("--from", help="Folder of label maps, or of a history (FHIR NDJSON)."),
     ] = None,
     minutes: Annotated[
-        float, typer.Option(help="How long a network is trained now; it goes on from its checkpoint.")
+        float,
+        typer.Option(
+            help="How long a network is trained now; it goes on from its checkpoint. head-ct: how long synthetic scans are made."
+        ),
     ] = 60.0,
     settle: Annotated[
         bool,
