@@ -28,7 +28,7 @@ def train(models: Path, labelmaps: Path, minutes: float, cache: Path, say: Calla
     grow the trees from all of them."""
     _need_maps(labelmaps)
     learnt = atlas_training.made(_samples(labelmaps, say))
-    known, pool = learnt.atlas(VERSION), cache / NAME / "pool"
+    known, pool = learnt.atlas(VERSION), cache / NAME / tree_training.way_of_describing()
     until = time.monotonic() + 60 * minutes
     described: list[Path] = []
     loaded = lru_cache(maxsize=2)(ct_heads.load)

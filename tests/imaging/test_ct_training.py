@@ -33,7 +33,7 @@ def test_training_makes_a_model_that_reads_and_goes_on_from_the_scans_it_made(
     monkeypatch.setattr(head_ct, "LEAST_SCANS", 6)
     models, cache, said = tmp_path / "models", tmp_path / "cache", [""]
     head_ct.train(models, labelmaps, 0.0, cache, said.append)
-    made = sorted((cache / "head-ct" / "pool").glob("*.npz"))
+    made = sorted((cache / "head-ct").glob("*/*.npz"))
     assert len(made) == 6
     first = {file: (models / "head-ct" / file).read_bytes() for file in FILES}
 

@@ -6,6 +6,7 @@ gives the same trees.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from arcuate.imaging import sampling
+from arcuate.imaging.ct import candidates as describing
 from arcuate.imaging.ct import cavity, tissue
 from arcuate.imaging.ct.atlas import Atlas
 from arcuate.imaging.ct.candidates import FEATURES, Candidates, candidates
 from arcuate.imaging.ct.trees import CONTEXT, FILES, context
-from arcuate.imaging.ct.work import Mask, prepared
+from arcuate.imaging.ct.work import RULES, Mask, prepared
 from arcuate.imaging.pipelines import Volume
 from arcuate.imaging.sampling import Floats, Frame
 
@@ -49,6 +51,11 @@ class Scan:
     blood: Mask
 
 
+def way_of_describing() -> str:
+    """What changes when voxels are described in another way: scans described before are then of no use."""
+    return hashlib.sha256(Path(describing.__file__).read_bytes() + RULES.read_bytes()).hexdigest()[:12]
+
+
 def describe(scan: Scan, known: Atlas, path: Path) -> None:
     """Write the described voxels of a scan into a file of the pool.
 
@@ -73,7 +80,7 @@ def describe(scan: Scan, known: Atlas, path: Path) -> None:
 
 def grow(pool: Sequence[Path], say: Callable[[str], None]) -> dict[str, bytes]:
     """Grow both looks; returns the files' contents by name."""
-    heads = sorted({str(np.load(path)["head"]) for path in pool})
+    heads = sorted({_head(path) for path in pool})
     halves = (heads[0::2], heads[1::2])
     rows = _Rows()
     for half, others in (halves, halves[::-1]):
@@ -96,7 +103,8 @@ class _Described:
 
 
 def _head(path: Path) -> str:
-    return str(np.load(path)["head"])
+    with np.load(path) as held:
+        return str(held["head"])
 
 
 def _described(paths: Iterator[Path]) -> Iterator[_Described]:
