@@ -109,3 +109,9 @@ def test_trees_that_are_missing_or_were_changed_are_not_used(tmp_path: Path) -> 
     (folder / trees.FILES[1]).write_bytes(changed)
     with pytest.raises(NotMeasurable, match="sha256"):
         trees.load(tmp_path)
+
+
+def test_trees_of_another_version_are_not_used() -> None:
+    first, second = ((Path("models/head-ct") / file).read_bytes() for file in trees.FILES)
+    with pytest.raises(NotMeasurable, match="other columns"):
+        trees.read({trees.FILES[0]: second, trees.FILES[1]: first})

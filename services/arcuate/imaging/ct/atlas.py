@@ -10,7 +10,7 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,28 +86,48 @@ def place(cavity: Cavity) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return middle, np.array([width, length, width])
 
 
+def description(models_dir: Path) -> dict[str, Any]:
+    """Read model.toml of head-ct.
+
+    Raises:
+        NotMeasurable: It is not installed.
+    """
+    try:
+        return tomllib.loads((models_dir / NAME / "model.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise refuse(
+            RefusalCode.NO_MODEL, f"The model {NAME} is not installed", f"Install it in {NAME}/ of the models."
+        ) from error
+
+
+def content(models_dir: Path, file: str, sha256: str) -> bytes:
+    """Read a file of head-ct.
+
+    Raises:
+        NotMeasurable: It is not there, or is not the one that model.toml names.
+    """
+    try:
+        found = (models_dir / NAME / file).read_bytes()
+    except OSError as error:
+        raise refuse(RefusalCode.NO_MODEL, f"{file} of {NAME} is not installed", "Install the model again.") from error
+    if hashlib.sha256(found).hexdigest() != sha256:
+        raise refuse(
+            RefusalCode.NO_MODEL, f"{file} of {NAME} is not the one that its model.toml names (sha256 differs)",
+            "Install the model again.",
+        )  # fmt: skip
+    return found
+
+
 def load(models_dir: Path) -> Atlas:
     """Read the atlas of the model head-ct.
 
     Raises:
         NotMeasurable: It is not installed, or its file is not the one that model.toml names.
     """
-    folder = models_dir / NAME
-    try:
-        told = tomllib.loads((folder / "model.toml").read_text(encoding="utf-8"))
-        content = (folder / told["weights"]["file"]).read_bytes()
-    except (OSError, KeyError, ValueError) as error:
-        raise refuse(
-            RefusalCode.NO_MODEL, f"The model {NAME} is not installed", f"Install it in {folder.name}/."
-        ) from error
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != told["weights"]["sha256"]:
-        raise refuse(
-            RefusalCode.NO_MODEL, f"The weights of {NAME} are not those that its model.toml names (sha256 differs)",
-            "Install the model again.",
-        )  # fmt: skip
-    grid = told["grid"]
+    told = description(models_dir)
+    grid, weights = told["grid"], told["weights"]
     return Atlas(
-        load_tensors(content)["chances"], cast("tuple[float, float, float]", tuple(grid["low"])), float(grid["step"]),
-        cast("tuple[float, float, float]", tuple(grid["septum"])), str(told["name"]), str(told["version"]), sha256,
+        load_tensors(content(models_dir, weights["file"], weights["sha256"]))["chances"],
+        cast("tuple[float, float, float]", tuple(grid["low"])), float(grid["step"]),
+        cast("tuple[float, float, float]", tuple(grid["septum"])), str(told["name"]), str(told["version"]), weights["sha256"],
     )  # fmt: skip

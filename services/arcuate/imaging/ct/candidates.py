@@ -1,12 +1,14 @@
 """What is known of each voxel that could be blood: its density and that around it, its place, what its mirror image shows.
 
 Densities are in HU above the head's own brain, so that a scanner's offset does not matter. `FEATURES` names the columns in the order
-in which the trees were grown.
+in which the trees were grown; numbers in the names are about mm, or HU of a threshold.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +20,14 @@ from arcuate.imaging.ct.tissue import Tissue
 from arcuate.imaging.ct.work import Mask, Work
 from arcuate.imaging.sampling import Floats
 
+Places = tuple[NDArray[np.intp], ...]
+Columns = NDArray[np.floating[Any]]
+
 DENSE = 9.0  # HU above the brain: what is less dense, and not beside such a place, holds no blood that could be told
 BESIDE = 2  # voxels
 MOST = 100.0  # HU above the brain: bone and lime are cut there, so that one voxel of them does not drown what lies round it
-LIME = 130.0
+LIME = 130.0  # HU above the brain
+OUTSIDE = 60.0  # taken for what lies outside the cavity where the lowest is sought
 DEPTHS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0, 20.0, 30.0, 200.0)
 INWARDS = (2.5, 5.0, 9.0)
 
@@ -51,39 +57,28 @@ def candidates(work: Work, cavity: Cavity, chances: Chances, seen: Tissue) -> Ca
     capped = np.minimum(raw, MOST)
     clear = inside & (depth > 1.0) & (raw < LIME)
     means = {wide: _mean(capped, clear, wide) for wide in (0.7, 1.0, 2.0, 4.0, 8.0)}
-    held = np.where(inside, means[0.7], 0)
-    wanted = inside & ndimage.binary_dilation(inside & (means[1.0] > DENSE), iterations=BESIDE)
+    one, two = means[1.0], means[2.0]
+    wanted = inside & ndimage.binary_dilation(inside & (one > DENSE), iterations=BESIDE)
     at = np.nonzero(wanted)
-    one, two, four, eight = (means[w] for w in (1.0, 2.0, 4.0, 8.0))
-    bins = np.digitize(depth[wanted], DEPTHS)
-    columns: list[NDArray[np.floating]] = [
-        capped[at], ndimage.gaussian_filter(capped, 1.0)[at], one[at], two[at], four[at], eight[at],
-        ndimage.maximum_filter(held, 3)[at], ndimage.minimum_filter(np.where(inside, means[0.7], 60), 3)[at],
-        ndimage.maximum_filter(held, 7)[at], ndimage.minimum_filter(np.where(inside, means[0.7], 60), 7)[at],
-        np.sqrt(np.maximum(_mean(capped * capped, clear, 2.0) - two * two, 0))[at], depth[at],
+    spread = np.sqrt(np.maximum(_mean(capped * capped, clear, 2.0) - two * two, 0))
+    noise = float(np.std((raw - one)[clear & (depth > 8)])) if clear.any() else 0.0
+    columns = [
+        *_densities(capped, means, inside, at), spread[at], depth[at],
+        *_above_its_depth((one, two), depth, clear, at), *_above_its_mirror((one, means[4.0]), cavity, box, at),
+        *_inward(one, depth, at), *_bone(raw, inside, at), *_thickness(one, inside, at), *_places(cavity, chances, box, at),
+        np.full(len(at[0]), work.slice_mm), np.full(len(at[0]), noise),
     ]  # fmt: skip
-    low = np.arange(depth.shape[2])[None, None, :] < depth.shape[2] // 2
-    for mean in (one, two):
-        columns.append(
-            mean[at] - _usual(mean, depth, clear, low)[bins, np.broadcast_to(low, inside.shape)[at].astype(int)]
-        )
-    mirror = _mirrored(cavity, box, at)
-    for wide in (1.0, 4.0):
-        other = ndimage.map_coordinates(means[wide], mirror, order=1, mode="nearest")
-        columns.append(means[wide][at] - other)
-    columns += _inward(one, depth, at)
-    dense = np.minimum(raw, 400.0)
-    columns += [
-        ndimage.maximum_filter(dense, 5)[at],
-        ndimage.uniform_filter((inside & (raw > LIME)).astype(np.float32), 9)[at],
-    ]
-    columns += _thickness(one, inside, at)
-    columns += _places(cavity, chances, box, at)
-    noise = float(np.std((raw - means[1.0])[clear & (depth > 8)])) if clear.any() else 0.0
-    columns += [np.full(len(at[0]), work.slice_mm), np.full(len(at[0]), noise)]
     whole = np.zeros(cavity.mask.shape, np.bool_)
     whole[box] = wanted
     return Candidates(whole, np.stack([np.asarray(c, np.float32) for c in columns], 1))
+
+
+def _densities(capped: Floats, means: Mapping[float, Floats], inside: Mask, at: Places) -> list[Floats]:
+    """HU here and around, the highest and the lowest near by."""
+    high, low = np.where(inside, means[0.7], 0), np.where(inside, means[0.7], OUTSIDE)
+    extremes = [found for n in (3, 7) for found in (ndimage.maximum_filter(high, n), ndimage.minimum_filter(low, n))]
+    around = [means[wide] for wide in (1.0, 2.0, 4.0, 8.0)]
+    return [image[at] for image in (capped, ndimage.gaussian_filter(capped, 1.0), *around, *extremes)]
 
 
 def _mean(image: Floats, clear: Mask, wide: float) -> Floats:
@@ -107,13 +102,19 @@ def _usual(mean: Floats, depth: Floats, clear: Mask, low: Mask) -> NDArray[np.fl
     return made
 
 
-def _mirrored(cavity: Cavity, box: tuple[slice, ...], at: tuple[NDArray[np.intp], ...]) -> NDArray[np.float64]:
+def _above_its_depth(means: Sequence[Floats], depth: Floats, clear: Mask, at: Places) -> list[Columns]:
+    low = np.arange(depth.shape[2])[None, None, :] < depth.shape[2] // 2
+    cell = np.digitize(depth[at], DEPTHS), np.broadcast_to(low, depth.shape)[at].astype(int)
+    return [mean[at] - _usual(mean, depth, clear, low)[cell] for mean in means]
+
+
+def _above_its_mirror(means: Sequence[Floats], cavity: Cavity, box: tuple[slice, ...], at: Places) -> list[Columns]:
     x, y, z = (a + s.start for a, s in zip(at, box, strict=True))
-    line = cavity.midline(y, z)
-    return np.stack([2 * line - x - box[0].start, at[1], at[2]])
+    mirror = np.stack([2 * cavity.midline(y, z) - x - box[0].start, at[1], at[2]])
+    return [mean[at] - ndimage.map_coordinates(mean, mirror, order=1, mode="nearest") for mean in means]
 
 
-def _inward(one: Floats, depth: Floats, at: tuple[NDArray[np.intp], ...]) -> list[Floats]:
+def _inward(one: Floats, depth: Floats, at: Places) -> list[Columns]:
     """What lies deeper, along the way from the bone."""
     flat = ndimage.gaussian_filter(depth, 2.0)
     slopes = np.stack([np.gradient(flat, axis=axis)[at] for axis in range(3)])
@@ -121,30 +122,36 @@ def _inward(one: Floats, depth: Floats, at: tuple[NDArray[np.intp], ...]) -> lis
     return [ndimage.map_coordinates(one, np.stack(at) + far * slopes, order=1, mode="nearest") for far in INWARDS]
 
 
-def _thickness(one: Floats, inside: Mask, at: tuple[NDArray[np.intp], ...]) -> list[Floats]:
+def _bone(raw: Floats, inside: Mask, at: Places) -> list[Floats]:
+    """Bone or lime beside, and how much of it lies inside the cavity."""
+    lime = (inside & (raw > LIME)).astype(np.float32)
+    return [ndimage.maximum_filter(raw, 5)[at], ndimage.uniform_filter(lime, 9)[at]]
+
+
+def _thickness(one: Floats, inside: Mask, at: Places) -> list[Columns]:
     """How thick what is dense is here, and how thick and large the whole part is."""
-    here, whole, size = [], [], np.zeros(0, np.float32)
+    here: list[Columns] = []
+    whole: list[Columns] = []
+    size = np.zeros(0)
     for level in (8.0, 16.0):
         dense = inside & (one > level)
-        distance = ndimage.distance_transform_edt(dense).astype(np.float32)
+        distance = ndimage.distance_transform_edt(dense)
         numbered, count = ndimage.label(dense)
-        most = (
-            np.concatenate([[0], ndimage.maximum(distance, numbered, np.arange(1, count + 1))])
-            if count
-            else np.zeros(1)
-        )
-        here.append(distance[at])
         near = numbered[at]
-        whole.append(np.asarray(most, np.float32)[near])
-        size = np.log1p(np.bincount(numbered.ravel(), minlength=count + 1)[near].astype(np.float32)) * (near > 0)
+        here.append(distance[at])
+        whole.append(thickest(distance, numbered, count)[near])
+        size = np.log1p(np.bincount(numbered.ravel(), minlength=count + 1)[near]) * (near > 0)
     return [*here, *whole, size]
 
 
-def _places(
-    cavity: Cavity, chances: Chances, box: tuple[slice, ...], at: tuple[NDArray[np.intp], ...]
-) -> list[NDArray[np.floating]]:
+def thickest(distance: Columns, numbered: NDArray[np.integer[Any]], count: int) -> NDArray[np.float64]:
+    """The greatest distance from its edge in each numbered part; 0 first, for what is no part."""
+    return np.concatenate([[0.0], np.asarray(ndimage.maximum(distance, numbered, np.arange(1, count + 1)), np.float64)])
+
+
+def _places(cavity: Cavity, chances: Chances, box: tuple[slice, ...], at: Places) -> list[Columns]:
     middle, scale = place(cavity)
     x, y, z = (a + s.start for a, s in zip(at, box, strict=True))
     aside = np.abs(x - cavity.midline(y, z)) / scale[0]
-    found: list[NDArray[np.floating]] = [aside, (y - middle[1]) / scale[1], (middle[2] - z) / scale[2]]
+    found: list[Columns] = [aside, (y - middle[1]) / scale[1], (middle[2] - z) / scale[2]]
     return found + [channel[box][at] for channel in (chances.ventricle, chances.fluid, chances.vein)]

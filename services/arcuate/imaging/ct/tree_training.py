@@ -32,11 +32,8 @@ _GROWTH: dict[str, Any] = {
 }  # fmt: skip
 FIRST, SECOND = (8, 160), (7, 120)  # depth, number of trees
 HALVED = 2 / 3  # of the trees of a first look that only prepares the second
-_BLOOD, _NONE, _HARD = (
-    12_000,
-    9_000,
-    8_000,
-)  # voxels of a scan that are learnt from: with blood, without, and without but like it
+# Voxels of a scan that are learnt from: with blood, without, and without but like it.
+_BLOOD, _NONE, _HARD = 12_000, 9_000, 8_000
 _LIKE_BLOOD = 18.0  # HU above the brain
 _DOUBTED = 0.05  # chance that a first look gave a voxel without blood
 _EVENED = 0.8  # power of a voxel's weight: what it stands for, a little evened out
@@ -155,6 +152,4 @@ def _first(pool: Sequence[Path], trees: int) -> xgb.Booster:
 
 def _grown(rows: _Rows, size: tuple[int, int], names: Sequence[str]) -> xgb.Booster:
     depth, trees = size
-    grown = xgb.train({**_GROWTH, "max_depth": depth}, rows.matrix(names), trees)
-    grown.set_param({"nthread": 1})
-    return grown
+    return xgb.train({**_GROWTH, "max_depth": depth}, rows.matrix(names), trees)

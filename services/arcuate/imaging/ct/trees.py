@@ -7,7 +7,6 @@ high-level vision tasks", IEEE PAMI 32, 2010.
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ import xgboost as xgb
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from arcuate.imaging.ct.atlas import NAME
-from arcuate.imaging.ct.candidates import Candidates
+from arcuate.imaging.ct.atlas import NAME, content, description
+from arcuate.imaging.ct.candidates import FEATURES, Candidates, thickest
 from arcuate.imaging.ct.work import Mask
 from arcuate.imaging.domain import RefusalCode, refuse
 from arcuate.imaging.sampling import Floats
@@ -53,36 +52,30 @@ def load(models_dir: Path) -> Trees:
     """Read the trees of the model head-ct.
 
     Raises:
-        NotMeasurable: They are not installed, or are not those that model.toml names.
+        NotMeasurable: They are not installed, are not those that model.toml names, or suit another version.
     """
-    folder = models_dir / NAME
-    try:
-        told = tomllib.loads((folder / "model.toml").read_text(encoding="utf-8"))["trees"]
-        contents = [(folder / file).read_bytes() for file in FILES]
-    except (OSError, KeyError, ValueError) as error:
-        raise refuse(
-            RefusalCode.NO_MODEL,
-            f"The trees of {NAME} are not installed",
-            f"Install the model again in {folder.name}/.",
-        ) from error
-    for file, content in zip(FILES, contents, strict=True):
-        if hashlib.sha256(content).hexdigest() != told.get(file.removesuffix(".ubj")):
-            raise refuse(
-                RefusalCode.NO_MODEL, f"{file} of {NAME} is not the one that its model.toml names (sha256 differs)",
-                "Install the model again.",
-            )  # fmt: skip
-    return read(dict(zip(FILES, contents, strict=True)))
+    told = description(models_dir).get("trees", {})
+    return read({file: content(models_dir, file, told.get(file.removesuffix(".ubj"), "")) for file in FILES})
 
 
 def read(contents: Mapping[str, bytes]) -> Trees:
-    """Make the trees of their files' contents, by the names of `FILES`."""
+    """Make the trees of their files' contents, by the names of `FILES`.
+
+    Raises:
+        NotMeasurable: They were grown for other columns than FEATURES and CONTEXT.
+    """
     first, second = (_booster(contents[file]) for file in FILES)
+    if first.feature_names != [*FEATURES] or second.feature_names != [*FEATURES, *CONTEXT]:
+        raise refuse(
+            RefusalCode.NO_MODEL, f"The trees of {NAME} were grown for other columns than this version describes voxels by",
+            "Install the model of this version.",
+        )  # fmt: skip
     return Trees(first, second, hashlib.sha256(b"".join(contents[file] for file in FILES)).hexdigest())
 
 
-def _booster(content: bytes) -> xgb.Booster:
+def _booster(raw: bytes) -> xgb.Booster:
     made = xgb.Booster({"nthread": _THREADS})
-    made.load_model(bytearray(content))
+    made.load_model(bytearray(raw))
     return made
 
 
@@ -115,13 +108,7 @@ def _parts(image: Floats, hu: Floats, at: tuple[NDArray[np.intp], ...]) -> list[
     sizes = np.maximum(np.bincount(numbered.ravel(), minlength=count + 1), 1)
     sums = np.bincount(numbered.ravel(), weights=image.ravel(), minlength=count + 1)
     means = np.bincount(numbered.ravel(), weights=hu.ravel(), minlength=count + 1) / sizes
-    thick = np.zeros(count + 1)
-    thick[1:] = ndimage.maximum(ndimage.distance_transform_edt(likely), numbered, np.arange(1, count + 1))
+    thick = thickest(ndimage.distance_transform_edt(likely), numbered, count)
     sums[0] = means[0] = 0.0  # of no part
-    return [
-        means[owner],
-        np.log1p(sums)[owner],
-        thick[owner],
-        (sums / sizes)[owner],
-        (sums / max(float(sums.max()), 1.0))[owner],
-    ]
+    shares = sums / max(float(sums.max()), 1.0)
+    return [column[owner] for column in (means, np.log1p(sums), thick, sums / sizes, shares)]
