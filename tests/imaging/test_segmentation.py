@@ -246,12 +246,12 @@ async def test_half_a_brain_is_refused_or_warned_of(models: Path) -> None:
 
 
 async def test_a_brain_that_ends_in_the_last_thick_slice_is_warned_of(models: Path) -> None:
-    shape = (42, 130, 120)
-    thick = scan(grid(UPRIGHT, (4.8, 1.5, 1.5), shape), shape)
+    shape = (56, 130, 120)
+    thick = scan(grid(UPRIGHT, (3.6, 1.5, 1.5), shape), shape)
     head = thick.data.copy()
-    away = ndimage.distance_transform_edt(head == 0, sampling=(4.8, 1.5, 1.5))
+    away = ndimage.distance_transform_edt(head == 0, sampling=(3.6, 1.5, 1.5))
     head[(away > 2) & (away < 7)] = 100.0  # scalp: without it the brain may well end where somebody cut it out
-    cut = Volume(head[: head.shape[0] // 2 + 12], thick.affine)
+    cut = Volume(head[: head.shape[0] // 2 + 16], thick.affine)
     assert not (await segment(thick, Painted(), models)).quality.touches_edge
     found = await segment(cut, Painted(), models)
     assert found.quality.touches_edge and any("edge of the field of view" in w for w in found.quality.warnings)

@@ -10,11 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is an extra: pip install .[torch]")
 
+from arcuate.imaging.slices import made_fine  # noqa: E402
 from arcuate.inference import store  # noqa: E402
 from arcuate.inference.engine_onnx import OnnxEngine  # noqa: E402
 from arcuate.inference.training import checkpoint, entry, export, labels, maps, phases, unlabelled  # noqa: E402
 from arcuate.inference.training import train as training  # noqa: E402
-from arcuate.inference.training.generator import Grid, Range, Renderer  # noqa: E402
+from arcuate.inference.training.generator import Grid, Range, Renderer, slices  # noqa: E402
 from arcuate.inference.training.loss import chosen_voxels, combined  # noqa: E402
 from arcuate.inference.training.network import Grown, new_core  # noqa: E402
 from arcuate.kernel.errors import BadInput  # noqa: E402
@@ -49,6 +50,30 @@ def test_every_class_has_a_partner_in_the_mirror() -> None:
     assert (scheme.swapped[scheme.swapped] == np.arange(33)).all()
     swaps = {scheme.classes[k]: scheme.classes[int(scheme.swapped[k])] for k in range(33)}
     assert swaps[17] == 53 and swaps[2] == 41 and swaps[16] == 16 and swaps[0] == 0
+
+
+def test_training_makes_thick_slices_fine_as_a_measurement_does() -> None:
+    seen = np.random.default_rng(3).uniform(200, 800, (5, 7, 12)).astype(np.float32)
+    low, high = float(seen.min()), float(seen.max())
+    measured, _ = made_fine(seen, np.diag([1, 1, 5.0, 1]))
+    into, back = slices(60, 12)
+    trained = torch.tensordot(torch.from_numpy(seen), back, ([2], [1])).clamp(low, high)
+    np.testing.assert_allclose(trained, measured, rtol=1e-4, atol=0.1)
+    fine = torch.arange(60.0).square()
+    np.testing.assert_allclose(into @ fine, fine.reshape(12, 5).mean(1), rtol=1e-4)
+
+
+def test_slices_that_cut_voxels_see_what_lies_in_them() -> None:
+    into, back = slices(7, 3)
+    np.testing.assert_allclose(into[0], np.array([3, 3, 1, 0, 0, 0, 0]) / 7, atol=1e-6)
+    np.testing.assert_allclose(back.sum(1), np.ones(7), atol=1e-6)
+
+
+@pytest.mark.parametrize(("flags", "known"), [("fpu avx512f avx512_bf16 sse", True), ("fpu avx512f", False)])
+def test_a_processor_that_multiplies_bfloat16_is_told_from_others(tmp_path: Path, flags: str, known: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n", encoding="utf-8")
+    assert training.multiplies_bfloat16(tmp_path / "cpuinfo") is known
+    assert not training.multiplies_bfloat16(tmp_path / "nowhere")
 
 
 def test_a_sample_keeps_left_on_the_left_also_in_the_mirror(prepared: list[maps.PreparedMap]) -> None:

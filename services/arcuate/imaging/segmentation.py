@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from arcuate.imaging import quality as judging
-from arcuate.imaging import refining, sampling, uncertainty, volumetry
+from arcuate.imaging import refining, sampling, slices, uncertainty, volumetry
 from arcuate.imaging.answers import FULL, RAISED, Answers
 from arcuate.imaging.brain_finder import Brain, find_brain
 from arcuate.imaging.domain import RefusalCode, refuse
@@ -109,7 +109,7 @@ async def _label(
     origin = sampling.aligned(frame, brain.centre - (np.array(shape) - 1) / 2)
 
     def sampled() -> Floats:
-        data, affine = sampling.blocked(volume.data, volume.affine, 0.5)
+        data, affine = slices.made_fine(*sampling.blocked(volume.data, volume.affine, 0.5))
         wide = tuple(n + half for n in shape)
         found = sampling.sampled(data, Frame(frame.turn, np.linalg.inv(affine)), origin, wide, 1.0)
         return _over(found, brain, origin) if turned_over else found

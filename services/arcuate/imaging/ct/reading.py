@@ -76,7 +76,7 @@ def read(volume: Volume, known: Known) -> HeadCt:
     seen = tissue.tissue(work, room)
     bled = blood.find(work, room, chances, seen, known.trees)
     room = midline.refined(room, seen)
-    spaces = ventricles.find(room, chances, seen, bled.mask)
+    spaces = ventricles.find(work, room, chances, seen, bled.mask)
     labels = np.zeros(room.mask.shape, np.uint8)
     labels[spaces.mask] = VENTRICLES
     labels[bled.mask] = BLOOD

@@ -11,49 +11,87 @@ from scipy import ndimage
 from arcuate.imaging.ct.atlas import Chances
 from arcuate.imaging.ct.cavity import Cavity
 from arcuate.imaging.ct.tissue import Tissue
-from arcuate.imaging.ct.work import Mask, rules
+from arcuate.imaging.ct.work import Mask, Work, rules
+from arcuate.imaging.sampling import Floats
 
 _BACK_MM, _FRONT_MM, _DOWN_MM, _UP_MM = 6, 14, 5, 10
 _REACH_MM = 32
 _SEPTUM_MM = 7
+_WHITE_BELOW = 3.0  # HU by which white matter lies below the brain's median
+_RIM = 2
 
 
 @dataclass(frozen=True)
 class Ventricles:
-    """mask (x, y, z), blood in them included. evans: None where no frontal horn was found. shift_mm: to the right positive; None where
-    the septum was not found. septum: where it was looked for (voxels)."""
+    """mask (x, y, z), blood in them included. ml: their volume, what they fill of voxels at their edge counted. evans: None where no
+    frontal horn was found. shift_mm: to the right positive; None where the septum was not found. septum: where it was looked for (voxels)."""
 
     mask: Mask
+    ml: float
     evans: float | None
     shift_mm: float | None
     septum: tuple[float, float, float]
 
-    @property
-    def ml(self) -> float:
-        """Their volume."""
-        return float(self.mask.sum()) / 1000
 
-
-def find(cavity: Cavity, chances: Chances, seen: Tissue, blood: Mask) -> Ventricles:
+def find(work: Work, cavity: Cavity, chances: Chances, seen: Tissue, blood: Mask) -> Ventricles:
     """Find ventricles, their index and the septum."""
-    told = rules()["ventricles"]
     fluid = _fluid(cavity, chances, seen)
-    low = (fluid + seen.brain - 3) / 2
-    dark = (
-        cavity.mask
-        & (cavity.depth > 8)
-        & ((seen.smooth < low) & seen.clear | blood | ~seen.clear & (cavity.depth > 15))
-    )
+    low = (fluid + seen.brain - _WHITE_BELOW) / 2
+    dark = (cavity.depth > 8) & ((seen.smooth < low) & seen.clear | ~seen.clear & (cavity.depth > 15)) & cavity.mask
     ratio = chances.ventricle / np.maximum(chances.ventricle + chances.fluid, 1e-3)
-    inside = dark & (ratio > told["chance"]) & (chances.ventricle > 0.02)
+    core = _core(dark, ratio, cavity, chances, blood)
+    mask = _grown(core, dark & ~blood, ratio, cavity)
+    shift = _shift(core, cavity, chances)
+    return Ventricles(mask, _ml(mask, work, seen, fluid), _evans(mask, cavity, chances), shift, chances.septum)
+
+
+def _core(dark: Mask, ratio: Floats, cavity: Cavity, chances: Chances, blood: Mask) -> Mask:
+    """Fluid and blood where ventricles usually lie."""
+    told = rules()["ventricles"]
+    inside = (dark | blood & cavity.mask & (cavity.depth > 8)) & (ratio > told["chance"]) & (chances.ventricle > 0.02)
     inside &= ~blood | (chances.ventricle > 0.4)
     numbered, count = ndimage.label(inside)
     sizes = np.bincount(numbered.ravel(), minlength=count + 1)
     sure = np.zeros(count + 1, np.bool_)
     sure[np.unique(numbered[inside & (chances.ventricle > 0.35)])] = True
     mask: Mask = (sure & (sizes >= told["least_ml"] * 1000) & (np.arange(count + 1) > 0))[numbered]
-    shift = _shift(mask, cavity, chances)
-    return Ventricles(mask, _evans(mask, cavity, chances), shift, chances.septum)
+    return mask
+
+
+def _grown(core: Mask, dark: Mask, ratio: Floats, cavity: Cavity) -> Mask:
+    """The core and what hangs together with it through thick fluid: wide ventricles reach where few heads have any. Sulci are thin."""
+    told = rules()["ventricles"]
+    if not core.any():
+        return core
+    box = ndimage.find_objects((dark | core).astype(np.uint8))[0]
+    allowed, start = dark[box] & (ratio[box] >= told["foreign"]), core[box]
+    thick = allowed & (ndimage.distance_transform_edt(dark[box]) > told["thick"]) & (cavity.depth[box] > told["deep"])
+    numbered, count = ndimage.label(thick | start)
+    hangs = np.zeros(count + 1, np.bool_)
+    hangs[np.unique(numbered[start])] = True
+    hangs[0] = False
+    grown = core.copy()
+    grown[box] |= ndimage.binary_dilation(hangs[numbered] & ~start, _ball(round(told["thick"])), mask=allowed)
+    return grown
+
+
+def _ml(mask: Mask, work: Work, seen: Tissue, fluid: float) -> float:
+    """mL of a mask whose edge is counted by how much of each voxel is fluid: a threshold alone loses a rim where grey matter is the neighbour."""
+    boxes = ndimage.find_objects(mask.astype(np.uint8))
+    if not boxes:
+        return 0.0
+    box = tuple(slice(max(0, b.start - _RIM), b.stop + _RIM) for b in boxes[0])
+    sure = ndimage.binary_erosion(mask[box], _ball(1))
+    edge = ndimage.binary_dilation(mask[box], _ball(_RIM)) & seen.clear[box] & ~sure
+    white = seen.brain - _WHITE_BELOW + 1
+    share = np.clip((white - work.hu[box][edge]) / max(white - fluid, 1.0), 0, 1)
+    return float(sure.sum() + share.sum()) / 1000
+
+
+def _ball(radius: int) -> Mask:
+    away = np.indices((2 * radius + 1,) * 3) - radius
+    ball: Mask = (away**2).sum(0) <= radius**2
+    return ball
 
 
 def _fluid(cavity: Cavity, chances: Chances, seen: Tissue) -> float:

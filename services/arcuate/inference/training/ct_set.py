@@ -65,10 +65,13 @@ def _shift(rng: np.random.Generator) -> float:
 
 
 def training(labelmaps: Path) -> Iterator[Planned]:
-    """Yield phantoms to learn from, without end: of heads that are not held out, each kind of blood as often, a fifth without."""
+    """Yield phantoms to learn from, without end: of heads that are not held out, each kind of blood as often and in every head, a fifth without."""
     paths = [path for path in sorted(labelmaps.glob("*.nii.gz")) if not is_held_out(path)]
     for number in count():
-        path = paths[(number // len(Kind) + number) % len(paths)]
+        turn = number // len(Kind)
+        path = paths[
+            (turn + number + turn // 8 % 2) % len(paths)
+        ]  # the last term, or a kind would meet every other head alone
         yield Planned(path, _to_learn_from(number), FIRST_TO_LEARN_FROM + number)
 
 

@@ -50,10 +50,10 @@ def train_model(
     return ship(name, models_dir, place)
 
 
-def _shipped_dice(folder: Path) -> float:
-    """Held-out Dice of the weights that lie in a model's folder, 0 where there are none."""
+def _shipped_dice(folder: Path) -> float | None:
+    """Held-out Dice of the weights that lie in a model's folder, if there are any."""
     described = folder / "model.toml"
-    return float(tomllib.loads(described.read_text(encoding="utf-8"))["held_out_dice"]) if described.exists() else 0.0
+    return float(tomllib.loads(described.read_text(encoding="utf-8"))["held_out_dice"]) if described.exists() else None
 
 
 def ship(name: str, models_dir: Path, place: Place) -> Path:

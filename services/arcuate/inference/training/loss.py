@@ -59,8 +59,8 @@ class _Combined(torch.autograd.Function):
 
 
 def combined(logits: Tensor, target: Tensor, importance: Tensor) -> Tensor:
-    """The loss of chosen voxels: logits (n, classes), target (n,) int64, importance (n,) float32."""
-    loss: Tensor = _Combined.apply(logits, target, importance)
+    """The loss of chosen voxels: logits (n, classes) of any precision, target (n,) int64, importance (n,) float32."""
+    loss: Tensor = _Combined.apply(logits.to(torch.promote_types(logits.dtype, torch.float32)), target, importance)
     return loss
 
 

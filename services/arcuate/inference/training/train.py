@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -85,20 +86,32 @@ def targets_of(kind: str, target: Tensor) -> Tensor:
     return ((target > 0) & (target != csf)).long()
 
 
+@cache
+def multiplies_bfloat16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor multiplies bfloat16 itself: a step of training then takes 0.49 in place of 0.77 s of one core."""
+    return cpu.exists() and {"avx512_bf16", "amx_bf16"} & set(cpu.read_text(encoding="utf-8").split()) != set()
+
+
 def loss_of(net: nn.Module, image: Tensor, target: Tensor) -> Tensor:
     """Loss on the chosen voxels; of a grown network the finest layer answers there only."""
     index, importance = chosen_voxels(target)
+    with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
+        logits = _logits(net, image, target, index)
+    return combined(logits, target.reshape(-1)[index], importance)
+
+
+def _logits(net: nn.Module, image: Tensor, target: Tensor, index: Tensor) -> Tensor:
+    """A row for each voxel of `index`."""
     if not isinstance(net, network.Grown):
-        logits = net(image)[0].flatten(1).t()
-        return combined(logits[index], target.reshape(-1)[index], importance)
+        logits: Tensor = net(image)
+        return logits[0].flatten(1).t()[index]
     fine, coarse = net.parts(image)
     rows = fine[0].permute(1, 2, 3, 0).reshape(-1, fine.shape[1])[index]
     _, ny, nz = target.shape
     x, y, z = index // (ny * nz), index // nz % ny, index % nz
     below = ((x // 2) * (ny // 2) + y // 2) * (nz // 2) + z // 2
     head = functional.linear(rows, net.head.weight.flatten(1), net.head.bias)
-    logits = head + coarse[0].permute(1, 2, 3, 0).reshape(-1, coarse.shape[1])[below]
-    return combined(logits, target.reshape(-1)[index], importance)
+    return head + coarse[0].permute(1, 2, 3, 0).reshape(-1, coarse.shape[1])[below]
 
 
 def class_prior(held: Sequence[PreparedMap], kind: str) -> Tensor:
@@ -190,13 +203,13 @@ def run_phase(
     all_maps: list[PreparedMap],
     minutes: float,
     say: Callable[[str], None],
-    at_least: float = 0.0,
+    at_least: float | None = None,
     settles: bool = False,
 ) -> None:
     """Trains one phase until its wall time is `minutes`, from its checkpoint where there is one.
 
     Args:
-        at_least: Held-out Dice that the weights must pass to be called the best.
+        at_least: Held-out Dice that the weights must pass to be called the best; without it the first weights are the best so far.
         settles: The rate falls to nothing until then. What comes of it can be the best, but the phase's own state stays where it was:
             more training goes on from there.
     """
@@ -205,7 +218,7 @@ def run_phase(
     newest = place.settling(phase) if settles else place.checkpoint(phase)
     state = newest if newest.exists() else place.checkpoint(phase)
     progress = checkpoint.load(state, net, average, optimiser) if state.exists() else Progress(phase.name)
-    progress = replace(progress, best=max(progress.best, at_least))
+    progress = replace(progress, best=max(progress.best, at_least or 0.0))
     if settles and not progress.settles_until:
         progress = replace(progress, settles_from=progress.seconds, settles_until=minutes * 60)
     until = progress.settles_until or minutes * 60
@@ -216,7 +229,7 @@ def run_phase(
     judged = build(phase.network)
     if place.best(phase).exists():
         found = _best_so_far(phase, place, judged, prior, renderer, held_out)
-        progress = replace(progress, best=max(found.dice, at_least))
+        progress = replace(progress, best=max(found.dice, at_least or 0.0))
         say(f"{phase.name}: the best so far has held-out Dice {found.dice:.4f}")
     saved = decided = progress.seconds
     running = 0.0
@@ -242,7 +255,7 @@ def run_phase(
             decided = progress.seconds
             found = judge(average.into(judged), prior, renderer, held_out, phase)
             say(f"{phase.name}: step {progress.steps}, {progress.seconds / 60:.1f} min, held-out Dice {found.dice:.4f}")
-            if found.dice > progress.best:
+            if found.dice > progress.best or (at_least is None and not place.best(phase).exists()):
                 progress = replace(progress, best=found.dice)
                 checkpoint.save(place.best(phase), net, average, optimiser, progress)
         if progress.seconds - saved > SAVE_EVERY_S or last:
@@ -267,7 +280,7 @@ def train(
     place: Place,
     minutes: float | None,
     say: Callable[[str], None],
-    at_least: float = 0.0,
+    at_least: float | None = None,
     settles: bool = False,
 ) -> None:
     """Runs the phases of model `name` from the latest one that has a checkpoint.
@@ -288,7 +301,7 @@ def train(
             until, minutes = so_far + share, minutes - share
         start = _start(phase, place, plan[number - 1] if number else None)
         last = phase is plan[-1]
-        run_phase(phase, place, start, all_maps, until, say, at_least if last else 0.0, settles and last)
+        run_phase(phase, place, start, all_maps, until, say, at_least if last else None, settles and last)
 
 
 def _start(phase: Phase, place: Place, before: Phase | None) -> nn.Module:
