@@ -18,7 +18,7 @@ _BACK_MM, _FRONT_MM, _DOWN_MM, _UP_MM = 6, 14, 5, 10
 _REACH_MM = 32
 _SEPTUM_MM = 7
 _WHITE_BELOW = 3.0  # HU by which white matter lies below the brain's median
-_RIM = 2
+_RIM = 1  # voxels round the mask; wider, white matter that age made dark beside the horns would count
 
 
 @dataclass(frozen=True)
