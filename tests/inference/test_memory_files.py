@@ -140,16 +140,18 @@ async def test_answers_of_callers_at_once_are_their_own(opened: Opened, site: Pa
 
 @pytest.mark.parametrize("by_cancelling", [True, False])
 async def test_what_was_offered_to_a_process_that_was_ended_is_not_offered_again(
-    site: Path, by_cancelling: bool
+    site: Path, by_cancelling: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = EngineHost(site, EngineSettings("onnx", 1, 5, 60.0), get_logger("inference"))
     held = (await host.infer("doubling", {"image": rows(1)}, ["twice"]))["twice"]
     await host.infer("doubling", {"image": rows(2)}, ["twice"])
     offered, process = host._answers.free(), host._process
-    assert offered is not None and process is not None
+    assert offered is not None and process is not None and process.stdin is not None
     process.send_signal(signal.SIGSTOP)
+    sent, write = asyncio.Event(), process.stdin.write
+    monkeypatch.setattr(process.stdin, "write", lambda frame: (write(frame), sent.set()))
     asking = asyncio.create_task(host.infer("doubling", {"image": rows(3)}, ["twice"]))
-    await asyncio.sleep(0.05)
+    await sent.wait()
     if by_cancelling:
         asking.cancel()
     else:
