@@ -26,8 +26,8 @@ def inside(centre: tuple[float, float, float], radii: tuple[float, float, float]
     return found
 
 
-def labels() -> NDArray[np.uint8]:
-    """Skin, bone, fluid, two hemispheres with a fissure, ventricles, cerebellum; numbers of the label maps."""
+def labels(wide: float = 1.0) -> NDArray[np.uint8]:
+    """Skin, bone, fluid, two hemispheres with a fissure, ventricles (so many times as `wide` as usual), cerebellum; numbers of the label maps."""
     made = np.zeros(SHAPE, np.uint8)
     made[inside((0, 0, 0), (72, 88, 70))] = 211
     made[inside((0, 0, 0), (68, 84, 66))] = 215
@@ -38,13 +38,13 @@ def labels() -> NDArray[np.uint8]:
     made[inside((0, -35, -38), (38, 28, 16))] = 8
     made[inside((0, -6, 2), (3, 12, 9))] = 14
     for side, number in ((-1, 4), (1, 43)):
-        made[inside((9 * side, 12, 16), (8, 26, 8))] = number
+        made[inside(((1 + 8 * wide) * side, 12, 16), (8 * wide, 26, 8 * wide))] = number
     return made
 
 
-def head() -> ct_heads.Head:
+def head(wide: float = 1.0) -> ct_heads.Head:
     """The head for phantoms."""
-    return ct_heads.made("ellipsoids", labels())
+    return ct_heads.made("ellipsoids", labels(wide))
 
 
 def learnt() -> atlas_training.Learnt:

@@ -64,6 +64,15 @@ def test_shift_ventricles_and_index_are_near_the_truth(bled: tuple[Phantom, Head
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("slice_mm", [1.0, 5.0])
+def test_ventricles_far_wider_than_any_that_the_atlas_knows_are_measured_whole(models: Path, slice_mm: float) -> None:
+    phantom = ct_phantom.make(head(wide=2.0), Recipe((), (), slice_mm=slice_mm, mimics=False), 4)
+    found = read(volume(phantom), load(models))
+    assert found.ventricle_ml == pytest.approx(phantom.truth.ventricle_ml, rel=0.15)
+    assert found.evans == pytest.approx(phantom.truth.evans, abs=0.04)
+
+
+@pytest.mark.long
 def test_the_skull_is_its_measure(bled: tuple[Phantom, HeadCt]) -> None:
     _, found = bled
     assert found.cavity_ml == pytest.approx(4 / 3 * np.pi * 62 * 78 * 60 / 1000, rel=0.03)

@@ -62,3 +62,11 @@ def test_what_is_learnt_from_is_never_what_is_measured(labelmaps: Path) -> None:
 def test_without_label_maps_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="label maps"):
         head_ct.train(tmp_path, tmp_path, 0.0, tmp_path, print)
+
+
+def test_every_kind_of_blood_is_learnt_in_every_head(tmp_path: Path) -> None:
+    for number in range(1, 17):
+        (tmp_path / f"map_{number:02d}.nii.gz").touch()
+    learnt = [one for one, _ in zip(ct_set.training(tmp_path), range(240), strict=False)]
+    met = {(kind, one.path.name) for one in learnt for kind in one.recipe.kinds[:1]}
+    assert len(met) > 0.9 * 16 * len(ct_set.Kind), "some heads are drawn without blood"
