@@ -69,9 +69,8 @@ def training(labelmaps: Path) -> Iterator[Planned]:
     paths = [path for path in sorted(labelmaps.glob("*.nii.gz")) if not is_held_out(path)]
     for number in count():
         turn = number // len(Kind)
-        path = paths[
-            (turn + number + turn // 8 % 2) % len(paths)
-        ]  # the last term, or a kind would meet every other head alone
+        # Without the last term a kind would meet every other head alone.
+        path = paths[(turn + number + turn // 8 % 2) % len(paths)]
         yield Planned(path, _to_learn_from(number), FIRST_TO_LEARN_FROM + number)
 
 

@@ -309,7 +309,7 @@ class Renderer:
 def slices(n: int, count: int) -> tuple[Tensor, Tensor]:
     """What `count` slices see of n voxels along an axis (count, n), and what is made of them again (n, count).
 
-    A slice is the mean over its thickness. Back go means of a smooth curve that has the slices' means, as imaging/sampling.py makes
+    A slice is the mean over its thickness. Back go means of a smooth curve that has the slices' means, as imaging/slices.py makes
     thick slices fine: the derivative of a cubic spline through their running sum (L. I. Boneva, D. Kendall, I. Stefanov, Spline transformations,
     Journal of the Royal Statistical Society B 33, 1971).
     """
