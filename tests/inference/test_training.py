@@ -17,7 +17,7 @@ from arcuate.inference.training import checkpoint, entry, export, labels, maps, 
 from arcuate.inference.training import train as training  # noqa: E402
 from arcuate.inference.training.generator import Grid, Range, Renderer, slices  # noqa: E402
 from arcuate.inference.training.loss import chosen_voxels, combined  # noqa: E402
-from arcuate.inference.training.network import Grown, new_core  # noqa: E402
+from arcuate.inference.training.network import Grown, Wide, new_core  # noqa: E402
 from arcuate.kernel.errors import BadInput  # noqa: E402
 
 GRID = Grid((40, 48, 40), 4.0)
@@ -132,6 +132,22 @@ def test_a_grown_network_starts_where_its_core_ended() -> None:
         assert torch.allclose(Grown(core).eval()(image), expected, atol=1e-5)
 
 
+def test_a_widened_network_answers_as_the_narrow_one_and_its_copies_part_in_training() -> None:
+    random = torch.Generator().manual_seed(1)
+    narrow = Grown(new_core(5))
+    for value in narrow.parameters():
+        torch.nn.init.normal_(value, std=0.1, generator=random)
+    wide = Wide(new_core(5)).widened(narrow, random)
+    image = torch.rand(1, 1, 32, 32, 32, generator=random)
+    with torch.no_grad():
+        assert torch.allclose(wide.eval()(image), narrow.eval()(image), atol=1e-4)
+
+    wide.train()(image).square().mean().backward()
+    for layer in (wide.outer[0], wide.last[0], wide.further[1]):
+        gradient = layer.weight.grad
+        assert gradient is not None and not torch.allclose(gradient[:8], gradient[8:])
+
+
 def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     core = phases.Phase("core", "core", Grid((16, 16, 16), 4.0), Range(), 1e-3, 1.0)
     monkeypatch.setitem(phases.PLANS, "brain-t1", (core,))
@@ -158,6 +174,25 @@ def test_training_ships_a_model_and_goes_on_elsewhere_from_what_lies_with_it(
     entry.train_model("brain-t1", tmp_path / "models", labelmaps, tmp_path / "another-cache", 0.01, said.append)
     second = checkpoint.progress_of(folder / entry.KEPT)
     assert second.steps > first.steps and any(f"going on from step {first.steps}" in line for line in said)
+
+
+def test_a_first_training_goes_from_coarse_to_fine_to_wide(
+    labelmaps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_plan(monkeypatch)
+    core, fine = phases.PLANS["brain-t1"][0], Grid((32, 32, 32), 2.0)
+    grown = phases.Phase("grown", "grown", fine, Range(), 1e-3, 0.01)
+    monkeypatch.setitem(
+        phases.PLANS, "brain-t1", (replace(core, minutes=0.01), grown, replace(grown, name="wide", network="wide"))
+    )
+    told = phases.ShippedModel("task", "population", (32, 32, 32), 2.0)
+    monkeypatch.setitem(phases.SHIPPED, "brain-t1", told)
+
+    folder = entry.train_model("brain-t1", tmp_path / "models", labelmaps, tmp_path / "cache", None, print)
+
+    described = tomllib.loads((folder / "model.toml").read_text())
+    assert described["torch"]["network"] == "wide" and described["version"].startswith("2.")
+    assert checkpoint.progress_of(folder / entry.KEPT).phase == "wide"
 
 
 def test_a_training_that_finds_nothing_better_keeps_the_weights_and_where_it_stands(

@@ -42,20 +42,37 @@ def find(work: Work, cavity: Cavity, chances: Chances, seen: Tissue, blood: Mask
     core = _core(dark, ratio, cavity, chances, blood)
     mask = _grown(core, dark & ~blood, ratio, cavity)
     shift = _shift(core, cavity, chances)
-    return Ventricles(mask, _ml(mask, work, seen, fluid), _evans(mask, cavity, chances), shift, chances.septum)
+    return Ventricles(mask, _ml(mask, blood, work, seen, fluid), _evans(mask, cavity, chances), shift, chances.septum)
 
 
 def _core(dark: Mask, ratio: Floats, cavity: Cavity, chances: Chances, blood: Mask) -> Mask:
     """Fluid and blood where ventricles usually lie."""
     told = rules()["ventricles"]
-    inside = (dark | blood & cavity.mask & (cavity.depth > 8)) & (ratio > told["chance"]) & (chances.ventricle > 0.02)
-    inside &= ~blood | (chances.ventricle > 0.4)
+    filled = _filled(blood, chances) & cavity.mask & (cavity.depth > 8)
+    inside = (dark & ~blood | filled) & (ratio > told["chance"]) & (chances.ventricle > 0.02)
     numbered, count = ndimage.label(inside)
     sizes = np.bincount(numbered.ravel(), minlength=count + 1)
     sure = np.zeros(count + 1, np.bool_)
     sure[np.unique(numbered[inside & (chances.ventricle > 0.35)])] = True
     mask: Mask = (sure & (sizes >= told["least_ml"] * 1000) & (np.arange(count + 1) > 0))[numbered]
     return mask
+
+
+def _filled(blood: Mask, chances: Chances) -> Mask:
+    """Blood in ventricles: where they nearly always lie, and of a bleed that lies mostly where they lie at times all of that.
+
+    A bleed of the brain beside a ventricle reaches into such places with a part of it alone.
+    """
+    told = rules()["ventricles"]
+    usual = chances.ventricle > told["filled"]
+    numbered, count = ndimage.label(blood)
+    share = np.bincount(numbered[usual], minlength=count + 1) / np.maximum(
+        np.bincount(numbered.ravel(), minlength=count + 1), 1
+    )
+    of_ventricles = share >= told["mostly"]
+    of_ventricles[0] = False
+    found: Mask = blood & (chances.ventricle > told["surely"]) | of_ventricles[numbered] & usual
+    return found
 
 
 def _grown(core: Mask, dark: Mask, ratio: Floats, cavity: Cavity) -> Mask:
@@ -75,13 +92,16 @@ def _grown(core: Mask, dark: Mask, ratio: Floats, cavity: Cavity) -> Mask:
     return grown
 
 
-def _ml(mask: Mask, work: Work, seen: Tissue, fluid: float) -> float:
-    """mL of a mask whose edge is counted by how much of each voxel is fluid: a threshold alone loses a rim where grey matter is the neighbour."""
+def _ml(mask: Mask, blood: Mask, work: Work, seen: Tissue, fluid: float) -> float:
+    """mL of a mask whose edge is counted by how much of each voxel is fluid: a threshold alone loses a rim where grey matter is the neighbour.
+
+    Blood in it counts in full: its density says nothing of how much of a voxel is ventricle.
+    """
     boxes = ndimage.find_objects(mask.astype(np.uint8))
     if not boxes:
         return 0.0
     box = tuple(slice(max(0, b.start - _RIM), b.stop + _RIM) for b in boxes[0])
-    sure = ndimage.binary_erosion(mask[box], _ball(1))
+    sure = ndimage.binary_erosion(mask[box], _ball(1)) | mask[box] & blood[box]
     edge = ndimage.binary_dilation(mask[box], _ball(_RIM)) & seen.clear[box] & ~sure
     white = seen.brain - _WHITE_BELOW + 1
     share = np.clip((white - work.hu[box][edge]) / max(white - fluid, 1.0), 0, 1)

@@ -71,11 +71,11 @@ def ship(name: str, models_dir: Path, place: Place) -> Path:
 
 def restore(name: str, models_dir: Path, place: Place, say: Callable[[str], None]) -> None:
     """Takes the checkpoint kept with the model where the cache has none as far."""
-    kept, last = models_dir / name / KEPT, PLANS[name][-1]
+    kept = models_dir / name / KEPT
     if not kept.exists():
         return
     stands = checkpoint.progress_of(kept)
-    here = place.checkpoint(last)
+    here = place.checkpoint(next(phase for phase in PLANS[name] if phase.name == stands.phase))
     if here.exists() and checkpoint.progress_of(here).steps >= stands.steps:
         return
     here.parent.mkdir(parents=True, exist_ok=True)

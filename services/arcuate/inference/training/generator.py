@@ -198,9 +198,11 @@ class Renderer:
         points = points - torch.tensor(low)
         fine = torch.index_select(means, 0, near.reshape(-1)).reshape(1, 1, *near.shape)
         if uniform(random, 0, 1) < UNLABELLED_GREY:
-            hidden = held.unlabelled[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].reshape(-1).int()
-            levels, shares = (table[hidden].reshape(fine.shape) for table in self._unlabelled_grey(means, random))
-            fine = fine + shares * (levels - fine)
+            hidden = held.unlabelled[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].reshape(-1)
+            there = hidden.nonzero()[:, 0]  # a few in a hundred voxels: looked up alone
+            levels, shares = (table[hidden[there].int()] for table in self._unlabelled_grey(means, random))
+            seen = fine.reshape(-1)
+            seen[there] = seen[there] + shares * (levels - seen[there])
         halved = functional.avg_pool3d(fine, 2)
         if self.grid.voxel > 3:
             halved = functional.avg_pool3d(functional.pad(halved, (1, 0) * 3, mode="replicate"), 2, stride=1)

@@ -118,6 +118,47 @@ class Grown(nn.Module):
         return logits
 
 
+class Wide(Grown):
+    """A grown network with twice the features at its finest level and a further layer there, added to them (K. He et al., CVPR 2016).
+
+    The further layer's scale starts at zero (P. Goyal et al., Accurate, large minibatch SGD, 2017), so that a widened network
+    answers as the grown one did.
+    """
+
+    def __init__(self, core: Core, width: int = 16) -> None:
+        super().__init__(core, width)
+        self.further = nn.Sequential(
+            Convolution(width, width, 3, padding=1, bias=False), nn.GroupNorm(max(1, width // 8), width)
+        )
+        nn.init.zeros_(self.further[1].weight)
+
+    def parts(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """As those of a grown network."""
+        fine, coarse = super().parts(image)
+        return functional.relu(fine + self.further(fine)), coarse
+
+    def widened(self, narrow: Grown, random: torch.Generator) -> Wide:
+        """Take over a network of half the width: each feature twice, its weights shared out unevenly between both, so that they part.
+
+        After T. Chen et al., Net2Net: accelerating learning via knowledge transfer, ICLR 2016.
+        """
+        given = {name: _twice(name, value, narrow.width, random) for name, value in narrow.state_dict().items()}
+        self.load_state_dict(given, strict=False)  # what it lacks is the further layer, which adds nothing yet
+        return self
+
+
+def _twice(name: str, value: Tensor, width: int, random: torch.Generator) -> Tensor:
+    if name in ("back.weight", "back.bias"):  # `width` features for each of eight voxels
+        voxels = value.unflatten(0, (8, width))
+        return torch.cat([voxels, voxels], 1).flatten(0, 1)
+    if name.startswith(("outer.", "last.")):
+        value = torch.cat([value, value])
+    if name in ("into.weight", "last.0.weight", "head.weight"):
+        one = value * (0.5 + 0.25 * torch.randn(value.shape, generator=random))
+        value = torch.cat([one, value - one], 1)
+    return value
+
+
 class Shipped(nn.Module):
     """What is exported: image -> class probabilities times 255, as bytes, with the prior of training taken out.
 

@@ -10,8 +10,8 @@ from arcuate.inference.training.generator import WEIGHTINGS, Grid, Range
 @dataclass(frozen=True)
 class Phase:
     """name is also the checkpoint's file name. minutes is the phase's share of a first training, rate its first
-    learning rate. network: finder, core or grown (which starts from core). begins_with: the model whose weights a first
-    training starts from. widen_steps: over so many steps the share of samples as wide as `reach` rises from a tenth to all;
+    learning rate. network: finder, core, grown (which starts from core) or wide (from grown). begins_with: the model whose weights
+    a first training starts from. widen_steps: over so many steps the share of samples as wide as `reach` rises from a tenth to all;
     the rest is T1-like, since contrasts widened at once throw the detail away (measured: Dice 0.695 to 0.461)."""
 
     name: str
@@ -30,12 +30,13 @@ FINDER = Phase(
 )  # fmt: skip
 CORE = Phase("core", "core", Grid((40, 48, 40), 4.0), Range(), 2e-3, 45)
 GROWN = Phase("grown", "grown", Grid((80, 96, 80), 2.0), Range(), 1.5e-3, 60)
+WIDE = Phase("wide", "wide", Grid((80, 96, 80), 2.0), Range(thick=0.35), 8e-4, 90)
 ANY = Phase(
-    "any", "grown", Grid((80, 96, 80), 2.0), Range(contrast=0.3, weightings=tuple(WEIGHTINGS), thick=0.4), 1e-3, 120,
+    "any", "wide", Grid((80, 96, 80), 2.0), Range(contrast=0.3, weightings=tuple(WEIGHTINGS), thick=0.4), 1e-3, 120,
     begins_with="brain-t1", widen_steps=800,
 )  # fmt: skip
 
-PLANS: dict[str, tuple[Phase, ...]] = {"brain-finder": (FINDER,), "brain-t1": (CORE, GROWN), "brain-any": (ANY,)}
+PLANS: dict[str, tuple[Phase, ...]] = {"brain-finder": (FINDER,), "brain-t1": (CORE, GROWN, WIDE), "brain-any": (ANY,)}
 """Model name -> its phases; the last one's weights are shipped."""
 
 

@@ -66,15 +66,18 @@ class Place:
         return self.checkpoints / f"{phase.name}-best.safetensors"
 
 
+_FINER: dict[str, type[network.Grown]] = {"grown": network.Grown, "wide": network.Wide}
+
+
 def build(kind: str) -> nn.Module:
-    """A new network: finder, core, grown or lesions."""
+    """A new network: finder, core, grown, wide or lesions."""
     if kind == "lesions":
         return new_lesions()
     classes = len(labels.load().classes)
     made: nn.Module = network.new_finder() if kind == "finder" else network.new_core(classes)
-    if kind == "grown":
+    if kind in _FINER:
         assert isinstance(made, network.Core)
-        made = network.Grown(made)
+        made = _FINER[kind](made)
     return made.to(memory_format=torch.channels_last_3d)
 
 
@@ -305,16 +308,24 @@ def train(
 
 
 def _start(phase: Phase, place: Place, before: Phase | None) -> nn.Module:
-    """A new network; one that begins with another model has its weights, a grown one the core of the phase before, unless
-    its own checkpoint will fill it."""
+    """A new network; one that begins with another model has its weights, a grown or wide one those of the phase before at its best,
+    unless its own checkpoint will fill it."""
     net = build(phase.network)
     if phase.begins_with and not place.checkpoint(phase).exists():
         average = Average(net)
         checkpoint.load(place.checkpoint(PLANS[phase.begins_with][-1]), net, average, None)
         return average.into(net)
-    if before is not None and isinstance(net, network.Grown) and not place.checkpoint(phase).exists():
-        core = build("core")
-        average = Average(core)
-        checkpoint.load(place.checkpoint(before), core, average, None)
-        net.core.load_state_dict(average.into(core).state_dict())
+    if before is not None and not place.checkpoint(phase).exists():
+        small = build(before.network)
+        average = Average(small)
+        state = place.best(before) if place.best(before).exists() else place.checkpoint(before)
+        checkpoint.load(state, small, average, None)
+        _take_over(net, average.into(small))
     return net
+
+
+def _take_over(net: nn.Module, small: nn.Module) -> None:
+    if isinstance(net, network.Wide) and isinstance(small, network.Grown):
+        net.widened(small, torch.Generator().manual_seed(1))
+    elif isinstance(net, network.Grown):
+        net.core.load_state_dict(small.state_dict())
