@@ -39,7 +39,7 @@ def test_an_answer_without_any_structure_is_worth_nothing() -> None:
 
 def test_the_fit_ranks_and_is_read_back_as_written(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
-    signals = [Signals(*random.uniform(0.4, 1, 5)) for _ in range(40)]
+    signals = [Signals(*random.uniform(0.4, 1, 6)) for _ in range(40)]
     dice = [0.9 * s.certainty - 0.1 for s in signals]
     intercept, weights = quality.fitted(signals, dice)
     (tmp_path / "net").mkdir()
@@ -50,6 +50,16 @@ def test_the_fit_ranks_and_is_read_back_as_written(tmp_path: Path) -> None:
     assert np.corrcoef([fit.predicted(s) for s in signals], dice)[0, 1] > 0.98
     assert quality.load_fit(tmp_path, "another") is None
     assert Fit("1", 9.0, weights).predicted(signals[0]) == 1.0
+
+
+def test_a_fit_made_with_other_signals_scores_nothing(tmp_path: Path) -> None:
+    (tmp_path / quality.FIT).write_text('model_version = "1"\nintercept = 0.1\n[weights]\ncertainty = 0.5\n')
+    assert quality.load_fit(tmp_path.parent, tmp_path.name) is None
+
+
+def test_thick_slices_are_a_signal_and_voxels_finer_than_the_networks_are_none() -> None:
+    seen = [quality.fineness(np.array([1.0, 1.0, longest])) for longest in (0.7, 2.0, 4.0, 8.0)]
+    assert seen == [1.0, 1.0, 0.5, 0.25]
 
 
 def test_copies_keep_scan_and_labels_together() -> None:

@@ -1,12 +1,12 @@
 """One number for how far a measurement of the brain can be trusted: the mean Dice that is to be expected of its labels.
 
-Five signals known at run time go into a fit that is kept as data beside the model (`quality.toml`), made on synthetic
+Six signals known at run time go into a fit that is kept as data beside the model (`quality.toml`), made on synthetic
 renderings of label maps that no network was trained on. The number ranks measurements; it is no probability.
 """
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 FIT = "quality.toml"
 FULL = 255
+FINE_MM = 2.0
+"""The network's own voxel: finer ones are not known to give better labels."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Signals:
         finder: Dice of the labelled brain and the brain that the finder saw.
         symmetry: 1 less the mean of |left - right| / (left + right) over the pairs.
         plausible: Share of structures whose volume lies in the range of `segmentation.toml`.
+        fine: 1 for voxels of at most `FINE_MM` on every axis, `FINE_MM` by their longest side otherwise.
     """
 
     certainty: float
@@ -34,6 +37,7 @@ class Signals:
     finder: float
     symmetry: float
     plausible: float
+    fine: float
 
     def values(self) -> dict[str, float]:
         """Return them by name."""
@@ -55,11 +59,13 @@ class Fit:
 
 
 def load_fit(models_dir: Path, model: str) -> Fit | None:
-    """Return the fit of a model; None where it has none."""
+    """Return the fit of a model; None where it has none, or one made with other signals than these."""
     path = models_dir / model / FIT
     if not path.is_file():
         return None
     told = tomllib.loads(path.read_text(encoding="utf-8"))
+    if set(told["weights"]) != {field.name for field in fields(Signals)}:
+        return None
     return Fit(str(told["model_version"]), float(told["intercept"]), dict(told["weights"]))
 
 
@@ -91,6 +97,11 @@ def agreement(plain: NDArray[np.uint8], other: NDArray[np.uint8], left_out: Sequ
         certain.append(float(sums[k][mine].sum(dtype=np.int64)) / FULL / (count + whole))
         alike.append(float(np.minimum(a, b).sum(dtype=np.int64)) / FULL / whole)
     return (float(np.mean(certain)), float(np.mean(alike))) if certain else (0.0, 0.0)
+
+
+def fineness(spacing: NDArray[np.float64]) -> float:
+    """Return the signal `fine` of a volume's voxels (mm)."""
+    return min(1.0, FINE_MM / float(spacing.max()))
 
 
 def overlap(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> float:

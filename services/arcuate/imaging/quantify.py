@@ -279,9 +279,13 @@ def _model(model: Model) -> dict[str, str]:
 
 
 def _deriving() -> Callable[[Measurement, datetime, bool], "Derived"]:
-    """Load the libraries of SEG and SR while the reading process reads."""
+    """Load the libraries of SEG and SR, and their tables of the standard, while the reading process reads."""
+    from highdicom._standard_utils import is_attribute_in_iod
+    from pydicom.uid import SegmentationStorage
+
     from arcuate.imaging.deriving import derive
 
+    is_attribute_in_iod("ContentDate", SegmentationStorage)
     return derive
 
 

@@ -78,7 +78,7 @@ def copies(volume: Volume, manual: Labels) -> list[Copy]:
         _resampled(volume, manual, (0.8, 1.1, 1.4), "resampled to 0.8 x 1.1 x 1.4 mm"),
         Copy("noise 5 %", Volume(np.maximum(data + noise * body, 0), affine), manual),
         Copy("uneven field", Volume((data * field).astype(np.float32), affine), manual),
-        Copy("slices of 5 mm", *_thick(volume, manual)),
+        Copy("slices of 5 mm", *in_thick_slices(volume, manual)),
         Copy("inverted inside the brain", Volume(inverted, affine), manual),
         Copy(MIRRORED, Volume(np.ascontiguousarray(data[::-1]), affine), manual[::-1]),
         Copy(AGAIN, volume, manual),
@@ -111,10 +111,10 @@ def _resampled(volume: Volume, manual: Labels, spacing: tuple[float, float, floa
     return Copy(name, Volume(data, affine), labels)
 
 
-def _thick(volume: Volume, manual: Labels) -> tuple[Volume, Labels]:
-    """Means of 5 mm along the axis nearest to the body's long one; labels are those of the slice in the middle."""
+def in_thick_slices(volume: Volume, manual: Labels) -> tuple[Volume, Labels]:
+    """Return means of about 5 mm along the axis nearest to the body's long one; labels are those of the slice in the middle."""
     axis = int(np.abs(volume.affine[2, :3]).argmax())
-    factor = max(2, round(5 / float(np.linalg.norm(volume.affine[:3, axis]))))
+    factor = round(5 / float(np.linalg.norm(volume.affine[:3, axis]))) | 1  # odd: there is a slice in the middle
     n = volume.data.shape[axis] // factor
     moved = np.moveaxis(volume.data, axis, 0)[: n * factor]
     means = moved.reshape(n, factor, *moved.shape[1:]).mean(1, dtype=np.float32)

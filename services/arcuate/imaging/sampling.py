@@ -243,22 +243,22 @@ def inside(
 def native(
     extent: tuple[int, ...], frame: Frame, labels: NDArray[np.uint8], origin: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
-    """Labels on the volume's own grid by the nearest work voxel."""
+    """Labels on the volume's own grid by the nearest work voxel; slice after slice in memory, as SEG and NIfTI take them."""
     forward = np.linalg.inv(frame.inverse)
     matrix = frame.turn.T @ forward[:3, :3]
     offset = frame.turn.T @ forward[:3, 3] - origin
     found: NDArray[np.uint8]
     along = _straight(matrix, extent)  # the work axis of each voxel axis
     if along is not None:
-        found = np.zeros(extent, np.uint8)
+        found = np.zeros(extent, np.uint8, order="F")
         at = [matrix[w, v] * np.arange(n) + offset[w] for v, (w, n) in enumerate(zip(along, extent, strict=True))]
         within = [np.flatnonzero((c >= 0) & (c <= labels.shape[w] - 1)) for c, w in zip(at, along, strict=True)]
         nearest = [np.floor(c[inner] + 0.5).astype(np.intp) for c, inner in zip(at, within, strict=True)]
         if all(inner.size for inner in within):
             box = tuple(slice(inner[0], inner[-1] + 1) for inner in within)
             source = labels.transpose(along)
-            for into, k in zip(found[box], nearest[0], strict=True):
-                into[:] = source[k].take(nearest[1], 0).take(nearest[2], 1)
+            for into, k in zip(found[box].T, nearest[2], strict=True):
+                into[:] = source[:, :, k].T.take(nearest[1], 0).take(nearest[0], 1)
         return found
     found = ndimage.affine_transform(
         labels, matrix, offset, output_shape=extent, output=np.uint8, order=0, mode="constant", cval=0

@@ -125,6 +125,7 @@ def measure(
         seen_alike,
         judging.symmetry(pairs),
         1 - len(doubtful) / len(rules["structure"]),
+        judging.fineness(np.linalg.norm(volume.affine[:3, :3], axis=0)),
     )
     score = fit.predicted(signals) if fit else None
     warnings = (*_poor(score, rules), *_warnings(volume, brain, touches))
