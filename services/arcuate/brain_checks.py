@@ -77,9 +77,9 @@ async def calibrate(name: str, labelmaps: Path, models: Path, say: Say, each: in
     found: list[tuple[str, Signals, float]] = []
     refused = 0
     async with networks() as infer:
-        for number, (which, volume, truth) in enumerate(_heads(_held(labelmaps), each, _ranges())):
-            if number % THICK_EVERY == 1:
-                volume, truth = robustness.in_thick_slices(volume, truth)
+        for number, (which, seen, true) in enumerate(_heads(_held(labelmaps), each, _ranges())):
+            thick = number % THICK_EVERY == 1
+            volume, truth = robustness.in_thick_slices(seen, true) if thick else (seen, true)
             try:
                 made = await segmentation.segment(volume, infer, models, BRAIN[name])
             except NotMeasurable as error:
