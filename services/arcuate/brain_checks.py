@@ -44,11 +44,13 @@ def _ranges() -> list["Range"]:
     return [plain, hard, replace(plain, contrast=1.0), replace(hard, contrast=0.5), plain, replace(plain, thick=1.0)]
 
 
-def _held(labelmaps: Path) -> list["PreparedMap"]:
+def prepared(labelmaps: Path) -> tuple[list["PreparedMap"], list["PreparedMap"]]:
+    """Return the maps that networks are trained on, and those held out."""
     from arcuate.inference.training import labels, maps
     from arcuate.inference.training.train import HELD_OUT
 
-    return maps.prepare(labelmaps, Path(".cache"), labels.load())[-HELD_OUT:]
+    found = maps.prepare(labelmaps, Path(".cache"), labels.load())
+    return found[:-HELD_OUT], found[-HELD_OUT:]
 
 
 def _heads(
@@ -77,7 +79,7 @@ async def calibrate(name: str, labelmaps: Path, models: Path, say: Say, each: in
     found: list[tuple[str, Signals, float]] = []
     refused = 0
     async with networks() as infer:
-        for number, (which, seen, true) in enumerate(_heads(_held(labelmaps), each, _ranges())):
+        for number, (which, seen, true) in enumerate(_heads(prepared(labelmaps)[1], each, _ranges())):
             thick = number % THICK_EVERY == 1
             volume, truth = robustness.in_thick_slices(seen, true) if thick else (seen, true)
             try:
@@ -131,7 +133,7 @@ async def contrasts(name: str, labelmaps: Path, models: Path, say: Say) -> None:
 
     ways = contrast.candidates(tomllib.loads(segmentation.RULES.read_text(encoding="utf-8")))
     lines = [f"| weighting (synthetic) | {' | '.join(way.name for way in ways)} |", "|---|" + "---:|" * len(ways)]
-    held = _held(labelmaps)
+    _, held = prepared(labelmaps)
     async with networks() as infer:
         for weighting in WEIGHTINGS:
             reach = Range(shift=10.0, cut=0.0, weightings=(weighting,))

@@ -279,6 +279,9 @@ def evaluate(
     quality: Annotated[
         bool, typer.Option("--quality", help="Brain networks: fit the quality score, on held-out label maps.")
     ] = False,
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Brain networks: fit the weights of the classes, on synthetic heads.")
+    ] = False,
     contrasts: Annotated[
         bool,
         typer.Option("--contrasts", help="Brain networks: each way of the choice on each weighting, on held-out maps."),
@@ -298,7 +301,7 @@ def evaluate(
         return
     from arcuate.training import evaluate_model
 
-    chosen = {"robust": robust, "quality": quality, "contrasts": contrasts}
+    chosen = {"robust": robust, "quality": quality, "balance": balance, "contrasts": contrasts}
     evaluate_model(name, source, seed, _say, next((check for check, asked in chosen.items() if asked), ""))
 
 

@@ -80,7 +80,11 @@ def evaluate_model(name: str, source: Path | None, seed: int, say: Say, check: s
     elif name in BRAIN:
         if source is None:
             raise BadInput(f"{name} is measured on labelled scans", todo="Name their folder with --from.")
-        if check:
+        if check == "balance":
+            from arcuate import brain_balance
+
+            asyncio.run(brain_balance.fit(name, source, models, say))
+        elif check:
             from arcuate import brain_checks
 
             brain_checks.run(name, source, models, say, check)

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is an extra: pip install .[to
 from arcuate.imaging.slices import made_fine  # noqa: E402
 from arcuate.inference import store  # noqa: E402
 from arcuate.inference.engine_onnx import OnnxEngine  # noqa: E402
-from arcuate.inference.training import checkpoint, entry, export, labels, maps, phases, unlabelled  # noqa: E402
+from arcuate.inference.training import checkpoint, entry, export, fine_heads, labels, maps, phases, unlabelled  # noqa: E402
 from arcuate.inference.training import train as training  # noqa: E402
 from arcuate.inference.training.generator import Grid, Range, Renderer, slices  # noqa: E402
 from arcuate.inference.training.loss import chosen_voxels, combined  # noqa: E402
@@ -307,3 +307,16 @@ def test_grey_matter_without_a_label_lies_in_white_matter_and_changes_the_pictur
         assert torch.equal(target, same)
         darker += bool((seen != other).any())
     assert 2 <= darker <= 6
+
+
+def test_a_head_at_one_millimetre_shows_its_labels_and_is_the_same_each_time(prepared: list[maps.PreparedMap]) -> None:
+    renderer = Renderer(labels.load(), Grid((1, 1, 1), 1.0))
+    found = list(fine_heads.heads(prepared[:1], renderer, 4, seed=3))
+    for head in found:
+        white, hippocampus = (np.median(head.image[head.truth == label]) for label in (2, 17))
+        assert white > hippocampus > 0
+        assert head.truth.shape == head.image.shape
+    outside = [float((head.image[head.truth == 0] > 0.1 * head.image.max()).mean()) for head in found]
+    assert max(outside[:2]) == 0 < min(outside[2:])  # two without skull, two with
+    again = next(iter(fine_heads.heads(prepared[:1], renderer, 1, seed=3)))
+    assert np.array_equal(again.image, found[0].image) and np.array_equal(again.affine, found[0].affine)

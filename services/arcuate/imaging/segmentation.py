@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from arcuate.imaging import balance, refining, sampling, slices, uncertainty, volumetry
 from arcuate.imaging import quality as judging
-from arcuate.imaging import refining, sampling, slices, uncertainty, volumetry
 from arcuate.imaging.answers import FULL, RAISED, Answers
 from arcuate.imaging.brain_finder import Brain, find_brain
 from arcuate.imaging.domain import RefusalCode, refuse
@@ -60,7 +60,8 @@ async def segment(
     check(volume)
     frame = await asyncio.to_thread(sampling.working_frame, volume.affine)
     brain = await find_brain(volume, frame, infer, finder)
-    labelled = await _label(volume, frame, brain, infer, segmenter, turned_over)
+    weights = balance.load(models_dir, segmenter)
+    labelled = await _label(volume, frame, brain, infer, segmenter, weights, turned_over)
     # Another way from its answers to labels, or a head turned over, is another measurement: never compared with this one.
     version = f"{segmenter.used.version} r{rules['revision']}{TURNED if turned_over else ''}"
     used = (finder.used, replace(segmenter.used, version=version))
@@ -100,7 +101,7 @@ def check(volume: Volume, wanted: str = "3D T1-weighted series with voxels near 
 
 
 async def _label(
-    volume: Volume, frame: Frame, brain: Brain, infer: Infer, model: Network, turned_over: bool
+    volume: Volume, frame: Frame, brain: Brain, infer: Infer, model: Network, weights: Floats, turned_over: bool
 ) -> Labelled:
     """Ask the network for the box round the brain and, half a voxel further, for its mirror image, and join both answers."""
     factor = round(model.voxel_mm)  # 2 or 4: the network's voxel in steps of 1 mm
@@ -132,7 +133,7 @@ async def _label(
             seen = fine[tuple(slice(n) for n in shape)]
             brightness = refining.look(seen, labels, certainty, model.classes, RAISED)
             if brightness is not None:
-                labels, _ = answers.labels(model.classes, brightness.of)
+                labels, _ = answers.labels(model.classes, lambda k, where: weights[k] * brightness.of(k, where))
         for axis in range(3):
             labels = labels.repeat(half, axis)
         entropy = uncertainty.entropy(answers.at, len(model.classes), FULL)

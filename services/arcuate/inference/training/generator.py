@@ -107,7 +107,7 @@ class Renderer:
         """Image (1, 1, x, y, z) float32 in about 0..1 and target class indices (x, y, z) int64."""
         flip = uniform(random, 0, 1) < 0.5
         points = self._points(held, reach, random, flip)
-        means, spreads = self._contrast(reach, random)
+        means, spreads = self.contrast(reach, random)
         source = _nearest(held.index, points)
         image, distance = self._intensities(held, points, means, reach, random)
         image = image + spreads[source] * torch.randn(image.shape, generator=random)
@@ -141,7 +141,7 @@ class Renderer:
             points = points + bent[0].permute(1, 2, 3, 0)
         return points
 
-    def _contrast(self, reach: Range, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    def contrast(self, reach: Range, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of every source index."""
         if uniform(random, 0, 1) < reach.contrast:
             means = self._free_means(random)
@@ -200,7 +200,7 @@ class Renderer:
         if uniform(random, 0, 1) < UNLABELLED_GREY:
             hidden = held.unlabelled[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].reshape(-1)
             there = hidden.nonzero()[:, 0]  # a few in a hundred voxels: looked up alone
-            levels, shares = (table[hidden[there].int()] for table in self._unlabelled_grey(means, random))
+            levels, shares = (table[hidden[there].int()] for table in self.unlabelled_grey(means, random))
             seen = fine.reshape(-1)
             seen[there] = seen[there] + shares * (levels - seen[there])
         halved = functional.avg_pool3d(fine, 2)
@@ -224,7 +224,7 @@ class Renderer:
         inside = ((unit.abs() < 1).all(-1)) | torch.tensor(extend)
         return seen[0, 0], torch.where(inside, seen[0, 1], 99.0)
 
-    def _unlabelled_grey(self, means: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    def unlabelled_grey(self, means: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """For each number of unlabelled.places: the brightness it tends to, and how far it goes there (0 to 1)."""
         levels, shares = [0.0], [0.0]
         for kind in unlabelled.load():

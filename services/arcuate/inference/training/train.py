@@ -131,7 +131,6 @@ def class_prior(held: Sequence[PreparedMap], kind: str) -> Tensor:
     else:
         counts[0] = 400_000
     prior = 0.5 * torch.log(counts + 200.0)
-    prior[0] -= math.log(0.2) * 0.0
     return prior - prior.mean()
 
 
