@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,25 +22,16 @@ WITHOUT, SECOND_KIND, PART_MIXED = (
     0.15,
     0.08,
 )  # of the scans to learn from: without blood, with two kinds, of mixed density
-AS_THEY_ARE = (
-    280  # so many scans to learn from show the heads of the label maps, those after them heads bent from these
-)
 CLEAN, A_KIND, MIXED = 5, 3, 2  # phantoms a head: without blood; of each kind; of mixed density
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One phantom of the set, not yet made. bent: its head gets a shape of its own (ct_heads.bent)."""
+    """One phantom of the set, not yet made."""
 
     path: Path
     recipe: Recipe
     seed: int
-    bent: bool = False
-
-    def head(self, loaded: Callable[[Path], ct_heads.Head]) -> ct_heads.Head:
-        """Return the head that the phantom is made from."""
-        head = loaded(self.path)
-        return ct_heads.bent(head, self.seed) if self.bent else head
 
 
 def is_held_out(path: Path) -> bool:
@@ -74,14 +65,13 @@ def _shift(rng: np.random.Generator) -> float:
 
 
 def training(labelmaps: Path) -> Iterator[Planned]:
-    """Yield phantoms to learn from, without end: of heads that are not held out, each kind of blood as often and in every head, a fifth
-    without; after the first `AS_THEY_ARE` no two of one shape."""
+    """Yield phantoms to learn from, without end: of heads that are not held out, each kind of blood as often and in every head, a fifth without."""
     paths = [path for path in sorted(labelmaps.glob("*.nii.gz")) if not is_held_out(path)]
     for number in count():
         turn = number // len(Kind)
         # Without the last term a kind would meet every other head alone.
         path = paths[(turn + number + turn // 8 % 2) % len(paths)]
-        yield Planned(path, _to_learn_from(number), FIRST_TO_LEARN_FROM + number, bent=number >= AS_THEY_ARE)
+        yield Planned(path, _to_learn_from(number), FIRST_TO_LEARN_FROM + number)
 
 
 def _to_learn_from(number: int) -> Recipe:
