@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import FileDataset
 from pynetdicom import AE
 from pynetdicom.sop_class import MRImageStorage, Verification  # type: ignore[attr-defined]
 
@@ -134,12 +135,16 @@ async def test_f055_other_bytes_under_the_same_uid_are_both_kept_and_the_first_s
 
 
 async def test_f051_an_image_of_another_patient_holds_the_study_until_a_person_releases_it(
-    desk: Any, phantom: Path
+    desk: Any, write: Write, tmp_path: Path
 ) -> None:
-    files = sorted(phantom.iterdir())
-    made = dcmread(files[39])
-    made.PatientID, made.PatientName = "PH-2", "Other^Person"
-    made.save_as(files[39])
+    def change(made: FileDataset, number: int) -> None:
+        made.NumberOfStudyRelatedInstances = (
+            60  # so the study is waited for until all are here, however slowly they come
+        )
+        if number == 40:
+            made.PatientID, made.PatientName = "PH-2", "Other^Person"
+
+    files = sorted(write(tmp_path / "two", change).iterdir())
     await desk.send(*files)
     listed = (await desk.settled())["studies"][0]
     assert listed["conflict"] == "The images of this study state different patients"

@@ -107,6 +107,29 @@ def test_image_and_labels_of_a_sample_lie_on_each_other(prepared: list[maps.Prep
                 assert here < unexplained(image, target.roll(step, axis)), (voxel, axis, step)
 
 
+def test_a_gradient_that_is_no_number_changes_no_weight() -> None:
+    net = new_core(5)
+    average, optimiser = training.Average(net), torch.optim.AdamW(net.parameters(), lr=0.1)
+    before = [p.detach().clone() for p in net.parameters()]
+    for broken in (True, False):
+        net(torch.rand(1, 1, 16, 16, 16)).square().mean().backward()
+        if broken:
+            next(net.parameters()).grad.view(-1)[0] = float("inf")
+        training.step(net, optimiser, average)
+        optimiser.zero_grad()
+        alike = [torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True)]
+        assert all(alike) if broken else not any(alike)
+
+
+def test_gradients_are_numbers_on_a_grid_of_few_voxels() -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        net = new_core(5).to(memory_format=torch.channels_last_3d)
+        with torch.autocast("cpu", torch.bfloat16):
+            net(torch.rand(1, 1, 16, 16, 16)).float().square().mean().backward()
+        assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+
+
 def test_the_gradient_by_hand_is_the_gradient() -> None:
     logits = torch.randn(40, 6, dtype=torch.float64, requires_grad=True)
     target, importance = torch.randint(0, 5, (40,)), torch.rand(40, dtype=torch.float64) + 0.5

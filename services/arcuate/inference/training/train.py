@@ -198,6 +198,14 @@ def reach_at(phase: Phase, progress: Progress, random: torch.Generator) -> Range
     return phase.reach if uniform(random, 0, 1) < wide else replace(phase.reach, contrast=0.0, weightings=("t1",))
 
 
+def step(net: nn.Module, optimiser: torch.optim.Optimizer, average: Average) -> None:
+    """Take a step along the gradient, cut to a norm of 5; none where it is no number, which would stay in the weights for good."""
+    norm = nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+    if torch.isfinite(norm):
+        optimiser.step()
+        average.update(net)
+
+
 def run_phase(
     phase: Phase,
     place: Place,
@@ -244,9 +252,7 @@ def run_phase(
         value = loss_of(net, image.to(memory_format=torch.channels_last_3d), targets_of(phase.network, target))
         optimiser.zero_grad(set_to_none=True)
         value.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimiser.step()
-        average.update(net)
+        step(net, optimiser, average)
         now = float(value.detach())
         running = now if running == 0 else 0.98 * running + 0.02 * now
         progress = replace(
