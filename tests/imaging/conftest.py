@@ -259,10 +259,11 @@ class Desk:
         return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
 
     async def study(self, within_s: float = 60) -> Json:
-        """Return the ImagingStudy once it stands in the record."""
+        """Return the ImagingStudy of all that was sent, once it stands in the record."""
         return (await self.studies(1, within_s))[0]
 
     async def studies(self, count: int, within_s: float = 60) -> list[Json]:
+        await self.settled(within_s)
         end = time.monotonic() + within_s
         while len(found := await self.fhir.search("ImagingStudy", {})) < count:
             assert time.monotonic() < end, "no ImagingStudy came into the record"
