@@ -18,7 +18,7 @@ from arcuate.kernel.clock import SystemClock
 from arcuate.kernel.errors import BadInput
 
 NAME = atlas.NAME
-VERSION = "2.2"
+VERSION = "2.3"
 LEAST_SCANS = 20
 """Synthetic scans without which no trees are grown, whatever the time says."""
 

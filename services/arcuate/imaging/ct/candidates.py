@@ -1,7 +1,9 @@
 """What is known of each voxel that could be blood: its density and that around it, its place, what its mirror image shows.
 
 Densities are in HU above the head's own brain, so that a scanner's offset does not matter. `FEATURES` names the columns in the order
-in which the trees were grown; numbers in the names are about mm, or HU of a threshold.
+in which the trees were grown; numbers in the names are about mm, or HU of a threshold. Nothing here is the same for a whole scan or a
+whole dense part (noise, thickness of slices, size of the part): by such numbers trees know again the scans that they were grown on, and
+learn their bleeds by heart.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ LIME = 130.0  # HU above the brain
 OUTSIDE = 60.0  # taken for what lies outside the cavity where the lowest is sought
 DEPTHS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0, 20.0, 30.0, 200.0)
 INWARDS = (2.5, 5.0, 9.0)
+THICK = (8.0, 16.0)  # HU above the brain: the distance from what is less dense tells how thick a dense part is here
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,7 @@ class Candidates:
 FEATURES = (
     "hu", "smooth_1", "clear_1", "clear_2", "clear_4", "clear_8", "highest_3", "lowest_3", "highest_7", "lowest_7", "spread",
     "depth", "above_its_depth_1", "above_its_depth_2", "mirror_1", "mirror_3", "inward_2", "inward_5", "inward_9", "bone_near", "lime_near",
-    "thick_8", "thick_16", "thickest_8", "thickest_16", "size_16",
-    "aside", "ahead", "below", "ventricle", "fluid", "vein", "slice_mm", "noise",
+    "thick_8", "thick_16", "aside", "ahead", "below", "ventricle", "fluid", "vein",
 )  # fmt: skip
 
 
@@ -61,12 +63,11 @@ def candidates(work: Work, cavity: Cavity, chances: Chances, seen: Tissue) -> Ca
     wanted = inside & ndimage.binary_dilation(inside & (one > DENSE), iterations=BESIDE)
     at = np.nonzero(wanted)
     spread = np.sqrt(np.maximum(_mean(capped * capped, clear, 2.0) - two * two, 0))
-    noise = float(np.std((raw - one)[clear & (depth > 8)])) if clear.any() else 0.0
     columns = [
         *_densities(capped, means, inside, at), spread[at], depth[at],
         *_above_its_depth((one, two), depth, clear, at), *_above_its_mirror((one, means[4.0]), cavity, box, at),
-        *_inward(one, depth, at), *_bone(raw, inside, at), *_thickness(one, inside, at), *_places(cavity, chances, box, at),
-        np.full(len(at[0]), work.slice_mm), np.full(len(at[0]), noise),
+        *_inward(one, depth, at), *_bone(raw, inside, at),
+        *(ndimage.distance_transform_edt(inside & (one > level))[at] for level in THICK), *_places(cavity, chances, box, at),
     ]  # fmt: skip
     whole = np.zeros(cavity.mask.shape, np.bool_)
     whole[box] = wanted
@@ -126,27 +127,6 @@ def _bone(raw: Floats, inside: Mask, at: Places) -> list[Floats]:
     """Bone or lime beside, and how much of it lies inside the cavity."""
     lime = (inside & (raw > LIME)).astype(np.float32)
     return [ndimage.maximum_filter(raw, 5)[at], ndimage.uniform_filter(lime, 9)[at]]
-
-
-def _thickness(one: Floats, inside: Mask, at: Places) -> list[Columns]:
-    """How thick what is dense is here, and how thick and large the whole part is."""
-    here: list[Columns] = []
-    whole: list[Columns] = []
-    size = np.zeros(0)
-    for level in (8.0, 16.0):
-        dense = inside & (one > level)
-        distance = ndimage.distance_transform_edt(dense)
-        numbered, count = ndimage.label(dense)
-        near = numbered[at]
-        here.append(distance[at])
-        whole.append(thickest(distance, numbered, count)[near])
-        size = np.log1p(np.bincount(numbered.ravel(), minlength=count + 1)[near]) * (near > 0)
-    return [*here, *whole, size]
-
-
-def thickest(distance: Columns, numbered: NDArray[np.integer[Any]], count: int) -> NDArray[np.float64]:
-    """The greatest distance from its edge in each numbered part; 0 first, for what is no part."""
-    return np.concatenate([[0.0], np.asarray(ndimage.maximum(distance, numbered, np.arange(1, count + 1)), np.float64)])
 
 
 def _places(cavity: Cavity, chances: Chances, box: tuple[slice, ...], at: Places) -> list[Columns]:

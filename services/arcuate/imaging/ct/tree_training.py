@@ -27,10 +27,10 @@ from arcuate.imaging.pipelines import Volume
 from arcuate.imaging.sampling import Floats, Frame
 
 _GROWTH: dict[str, Any] = {
-    "objective": "reg:logistic", "tree_method": "hist", "eta": 0.12, "subsample": 0.7, "colsample_bytree": 0.6,
-    "min_child_weight": 30, "reg_lambda": 5, "seed": 1, "nthread": 1,
+    "objective": "reg:logistic", "tree_method": "hist", "eta": 0.06, "subsample": 0.7, "colsample_bytree": 0.4,
+    "min_child_weight": 300, "reg_lambda": 5, "seed": 1, "nthread": 1,
 }  # fmt: skip
-FIRST, SECOND = (8, 160), (7, 120)  # depth, number of trees
+FIRST, SECOND = (9, 240), (8, 160)  # depth, number of trees
 HALVED = 2 / 3  # of the trees of a first look that only prepares the second
 # Voxels of a scan that are learnt from: with blood, without, and without but like it.
 _BLOOD, _NONE, _HARD = 12_000, 9_000, 8_000

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from arcuate.imaging.ct.atlas import NAME, content, description
-from arcuate.imaging.ct.candidates import FEATURES, Candidates, thickest
+from arcuate.imaging.ct.candidates import FEATURES, Candidates
 from arcuate.imaging.ct.work import Mask
 from arcuate.imaging.domain import RefusalCode, refuse
 from arcuate.imaging.sampling import Floats
@@ -108,7 +108,8 @@ def _parts(image: Floats, hu: Floats, at: tuple[NDArray[np.intp], ...]) -> list[
     sizes = np.maximum(np.bincount(numbered.ravel(), minlength=count + 1), 1)
     sums = np.bincount(numbered.ravel(), weights=image.ravel(), minlength=count + 1)
     means = np.bincount(numbered.ravel(), weights=hu.ravel(), minlength=count + 1) / sizes
-    thick = thickest(ndimage.distance_transform_edt(likely), numbered, count)
+    distance = ndimage.distance_transform_edt(likely)
+    thick = np.append(0.0, ndimage.maximum(distance, numbered, np.arange(1, count + 1)))
     sums[0] = means[0] = 0.0  # of no part
     shares = sums / max(float(sums.max()), 1.0)
     return [column[owner] for column in (means, np.log1p(sums), thick, sums / sizes, shares)]
