@@ -138,9 +138,8 @@ async def test_f051_an_image_of_another_patient_holds_the_study_until_a_person_r
     desk: Any, write: Write, tmp_path: Path
 ) -> None:
     def change(made: FileDataset, number: int) -> None:
-        made.NumberOfStudyRelatedInstances = (
-            60  # so the study is waited for until all are here, however slowly they come
-        )
+        # So the study is waited for until all are here, however slowly they come.
+        made.NumberOfStudyRelatedInstances = 60
         if number == 40:
             made.PatientID, made.PatientName = "PH-2", "Other^Person"
 

@@ -1,9 +1,9 @@
 """What is known of each voxel that could be blood: its density and that around it, its place, what its mirror image shows.
 
 Densities are in HU above the head's own brain, so that a scanner's offset does not matter. `FEATURES` names the columns in the order
-in which the trees were grown; numbers in the names are about mm, or HU of a threshold. Nothing here is the same for a whole scan or a
-whole dense part (noise, thickness of slices, size of the part): by such numbers trees know again the scans that they were grown on, and
-learn their bleeds by heart.
+in which the trees were grown; numbers in the names are about mm, or HU of a threshold. No number here is the same for a whole scan or a
+whole dense part (noise, thickness of slices, size of the part): by such numbers first looks knew again the scans that they were grown
+on, and learnt their bleeds by heart.
 """
 
 from __future__ import annotations
