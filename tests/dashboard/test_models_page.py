@@ -30,7 +30,11 @@ READ = {
     "models": [{"name": "head-ct", "version": "1.0", "sha256": "2328"}],
     "values": [{"structure": "midline-shift", "value": Decimal("5.1"), "unit": "mm", "title": "Midline shift"}], "outcomes": [],
 }  # fmt: skip
-SHADOWS = [{"name": "head-ct", "title": "Head CT"}]
+INSTALLED = {
+    "name": "head-ct", "version": "1.1", "task": "Haemorrhage volume", "population": "Adults; measured on synthetic CT only",
+    "exported": "2026-03-01", "licence": "Apache-2.0", "weights_sha256": "9f3a",
+}  # fmt: skip
+SHADOWS = [{"name": "head-ct", "title": "Head CT", "installed": [INSTALLED]}]
 
 
 def words(answer: httpx.Response) -> str:
@@ -175,11 +179,20 @@ async def test_under_20_visits_nothing_is_said() -> None:
     assert (row.here, row.here_more, row.mark) == ("too few to say", "n = 19, asks 20", Mark.DONE)
 
 
-async def test_a_shadow_without_readings_has_no_version_and_asks_for_nothing() -> None:
+async def test_a_shadow_without_readings_says_what_is_installed_and_asks_for_nothing() -> None:
     row = shadow(KNOWN["head-ct"], told())
 
-    assert (row.state, row.version, row.here) == ("shadow", "", "no reading yet")
+    assert (row.state, row.version, row.here) == ("shadow", "1.1", "no reading yet")
+    assert (row.data, row.data_more) == ("made 1 Mar 2026", "synthetic CT only")
+    assert ("Weights", "9f3a") in row.details
     assert "Nothing yet" in row.todo
+
+
+async def test_a_shadow_whose_model_is_not_here_is_said_not_to_be_here() -> None:
+    row = shadow(KNOWN["head-ct"], {**told(), "pipelines": [{"name": "head-ct", "title": "Head CT", "installed": []}]})
+
+    assert (row.state, row.mark) == ("not here", Mark.UNKNOWN)
+    assert "Install it" in row.todo
 
 
 async def test_readings_of_a_shadow_wait_for_what_a_person_found() -> None:
@@ -193,7 +206,7 @@ async def test_readings_of_a_shadow_wait_for_what_a_person_found() -> None:
 
     waiting, done = shadow(KNOWN["head-ct"], told(READ, refused, judged)), shadow(KNOWN["head-ct"], told(judged))
 
-    assert (waiting.version, waiting.here, waiting.here_more) == ("1.0", "3 readings", "1 refused, 1 with an outcome")
+    assert (waiting.version, waiting.here, waiting.here_more) == ("1.1", "3 readings", "1 refused, 1 with an outcome")
     assert waiting.todo.startswith("2 readings without an outcome: compare with the signed report.")
     assert "the site's decision" in done.todo
 

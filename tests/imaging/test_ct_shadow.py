@@ -32,6 +32,19 @@ def bleeding(tmp_path: Path, networks: Any) -> Path:
     return write_ct(tmp_path / "ct", phantom.hu, phantom.affine)
 
 
+async def test_what_is_installed_is_told_before_anything_was_read(desk: Any, networks: Any) -> None:
+    assert await _installed(desk) == []
+    install(networks.models_dir)
+    (model,) = await _installed(desk)
+    assert model["name"] == "head-ct" and model["version"] and len(model["weights_sha256"]) == 64
+
+
+async def _installed(desk: Any) -> list[Json]:
+    (pipeline,) = (await desk.http.get("/imaging/shadow")).json()["pipelines"]
+    listed: list[Json] = pipeline["installed"]
+    return listed
+
+
 async def test_in_shadow_not_even_a_refusal_leaves_the_room(desk: Any, tmp_path: Path) -> None:
     flat = np.random.default_rng(1).integers(-20, 60, (80, 80, 24)).astype(np.int16)  # no skull
     folder = write_ct(tmp_path / "flat", flat, np.diag([-1.5, -1.5, 5.0, 1.0]))

@@ -3,6 +3,7 @@
 In shadow nothing leaves this room but the list below, which quality reads. Switched on, a value may ask that a case be read sooner.
 """
 
+import asyncio
 import json
 import re
 import tomllib
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -29,6 +31,7 @@ READ_SOONER = "read-sooner"
 CS_URGENCY = "urn:arcuate:cs:urgency"
 _DAY = re.compile(r"\b20\d\d-\d\d-\d\d\b")
 _LEAST_WORDS = 4
+_STATED = ("version", "task", "population", "exported", "licence")  # of model.toml
 
 
 class Outcome(BaseModel):
@@ -157,6 +160,19 @@ def _structures(pipeline: str) -> list[dict[str, str]]:
     return [{"code": row["code"], "title": row["name"], "unit": row.get("unit", "mL")} for row in rows]
 
 
+def _installed(models_dir: Path, pipeline: Pipeline) -> list[dict[str, str]]:
+    """Return what the models of a pipeline state of themselves; nothing of one that is not here, or whose description cannot be read."""
+    found = []
+    for name in dict.fromkeys(pipeline.models.values()):
+        try:
+            told = tomllib.loads((models_dir / name / "model.toml").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        stated = {key: str(told[key]) for key in _STATED if key in told}
+        found.append({"name": name, **stated, "weights_sha256": str(told.get("weights", {}).get("sha256", ""))})
+    return found
+
+
 def keep_outcome(session: Session, key: str, outcome: Outcome, by: str, at: datetime) -> None:
     """Keep what a person found; a later one of the same person and structure stands beside the earlier one.
 
@@ -185,7 +201,12 @@ def add_routes(app: FastAPI, imaging: Imaging) -> None:
         if not principal_of(request).may(Role.QUALITY, Role.LEAD):
             listed = [_without_findings(reading) for reading in listed]
         shadows = [
-            {"name": p.name, "title": p.title, "structures": _structures(p.name)}
+            {
+                "name": p.name,
+                "title": p.title,
+                "structures": _structures(p.name),
+                "installed": await asyncio.to_thread(_installed, imaging.models_dir, p),
+            }
             for p in pipelines()
             if p.mode == SHADOW
         ]

@@ -11,6 +11,7 @@ from arcuate.dashboard.words import count
 LEAST_CASES = 20
 _NOT_MEASURED = "not measured here"
 _ON_CARD = "on its card only"
+_INSTALL = "Install it into the folder of the models, if the site wants it."
 _OUTCOMES = {"no-show": "missed", "late-cancel": "cancelled late"}
 _STATED = (
     ("population", "For"), ("task", "Does"), ("trained", "Trained"), ("exported", "Made"), ("licence", "Licence"),
@@ -116,18 +117,24 @@ def network(known: Known, told: Mapping[str, Any] | None, disabled: str = "") ->
         todo = "Put the model's folder right on the server and start the house again."
         return Model(known, "stopped", Mark.STOP, "stop", why=f"{disabled[:1].upper()}{disabled[1:]}.", todo=todo)
     if told is None:
-        todo = "Install it into the folder of the models, if the site wants it."
-        return Model(known, "not here", Mark.UNKNOWN, why="It is not installed.", todo=todo)
+        return Model(known, "not here", Mark.UNKNOWN, why="It is not installed.", todo=_INSTALL)
     stated: Mapping[str, Any] = told.get("parameters") or {}
     dice = _dice(stated.get("held_out_dice"))
     versions = told.get("versions") or [""]
-    made = _day(stated.get("exported"))
-    return Model(
+    row = Model(
         known, "live", Mark.DONE, version=str(versions[0]), todo=known.person,
         card=f"Dice {dice}" if dice else _ON_CARD, card_more="on what was held out in training" if dice else "",
-        data=f"made {made}" if made else "not told", data_more=_synthetic_only(str(stated.get("population") or "")),
-        details=[(label, str(stated[key])) for key, label in _STATED if stated.get(key)],
     )  # fmt: skip
+    return _as_made(row, stated)
+
+
+def _as_made(row: Model, stated: Mapping[str, Any]) -> Model:
+    """Add what a model states of itself: when it was made, whether from synthetic data alone, and the rest as details."""
+    made, population = _day(stated.get("exported")), str(stated.get("population") or "")
+    details = [(label, str(stated[key])) for key, label in _STATED if stated.get(key)]
+    return replace(
+        row, data=f"made {made}" if made else "not told", data_more=_synthetic_only(population), details=details
+    )
 
 
 def _dice(text: Any) -> str:
@@ -138,7 +145,7 @@ def _dice(text: Any) -> str:
 
 
 def _synthetic_only(population: str) -> str:
-    return "synthetic images only" if "synthetic images only" in population else ""
+    return next((only for only in ("synthetic images only", "synthetic CT only") if only in population), "")
 
 
 def forecaster(known: Known, told: Mapping[str, Any], measured: Mapping[str, Any] | None) -> Model:
@@ -205,20 +212,27 @@ def shadow(known: Known, told: Mapping[str, Any]) -> Model:
         return Model(
             known, "not known", Mark.UNKNOWN, why="Imaging names no such pipeline in shadow.", here="not known"
         )
-    model: Mapping[str, Any] = next(
-        (m for r in readings for m in r.get("models") or [] if m.get("name") == known.name), {}
+    installed: Mapping[str, Any] = next(
+        (m for p in told.get("pipelines") or [] for m in p.get("installed") or [] if m.get("name") == known.name), {}
     )
+    if not installed:
+        return Model(
+            known,
+            "not here",
+            Mark.UNKNOWN,
+            why="It is not installed, or its description cannot be read.",
+            todo=_INSTALL,
+        )
     judged = sum(bool(r.get("outcomes")) for r in readings)
     refused = sum(bool(r.get("refusal")) for r in readings)
     statement = str((told.get("switched_on") or {}).get(known.name) or "")
     row = Model(
-        known, "live" if statement else "shadow", Mark.DONE if statement else Mark.WAITING, version=str(model.get("version") or ""),
+        known, "live" if statement else "shadow", Mark.DONE if statement else Mark.WAITING, version=str(installed.get("version") or ""),
         here=count(len(readings), "reading") if readings else "no reading yet",
         here_more=f"{refused} refused, {judged} with an outcome" if readings else "",
         why=f"Switched on after validation: {statement}." if statement else "It tells nobody what it reads.",
-        details=[("Weights", str(model["sha256"]))] if model.get("sha256") else [("Version", "told with its first reading")],
     )  # fmt: skip
-    return replace(row, todo=_after(row, len(readings), judged, live=bool(statement)))
+    return replace(_as_made(row, installed), todo=_after(row, len(readings), judged, live=bool(statement)))
 
 
 def _after(row: Model, readings: int, judged: int, *, live: bool) -> str:
