@@ -18,7 +18,7 @@ from arcuate.kernel.clock import SystemClock
 from arcuate.kernel.errors import BadInput
 
 NAME = atlas.NAME
-VERSION = "2.3"
+VERSION = "2.4"
 LEAST_SCANS = 20
 """Synthetic scans without which no trees are grown, whatever the time says."""
 
@@ -38,7 +38,7 @@ def train(models: Path, labelmaps: Path, minutes: float, cache: Path, say: Calla
             if time.monotonic() > until and len(described) >= LEAST_SCANS:
                 break
             try:
-                tree_training.describe(_to_learn_from(loaded(one.path), one), known, path)
+                tree_training.describe(_to_learn_from(one.head(loaded), one), known, path)
             except NotMeasurable as error:
                 say(f"Synthetic scan {one.seed} was not used: {error.refusal.what}")
                 continue

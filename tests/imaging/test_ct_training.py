@@ -70,3 +70,24 @@ def test_every_kind_of_blood_is_learnt_in_every_head(tmp_path: Path) -> None:
     learnt = [one for one, _ in zip(ct_set.training(tmp_path), range(240), strict=False)]
     met = {(kind, one.path.name) for one in learnt for kind in one.recipe.kinds[:1]}
     assert len(met) > 0.9 * 16 * len(ct_set.Kind), "some heads are drawn without blood"
+
+
+def test_a_bent_head_has_a_shape_of_its_own_with_all_that_was_in_it() -> None:
+    head = ct_heads.made("map", labels())
+    bent, again, other = (ct_heads.bent(head, seed) for seed in (1, 1, 2))
+    assert np.array_equal(bent.labels, again.labels) and bent.labels.shape != other.labels.shape
+    before, after = (np.bincount(one.labels.ravel(), minlength=256) for one in (head, bent))
+    there = before > 2000
+    assert there.sum() > 6 and (np.abs(np.log(after[there] / before[there])) < 0.5).all()
+    assert bent.depth.shape == bent.labels.shape and bent.depth[tuple(round(v) for v in bent.septum)] > 20
+    left, right = (np.argwhere(bent.mask(side))[:, 0].mean() for side in (ct_heads.TISSUE_LEFT, ct_heads.TISSUE_RIGHT))
+    assert left < bent.septum[0] < right
+
+
+def test_only_what_is_learnt_from_is_bent(labelmaps: Path) -> None:
+    learnt = [one for one, _ in zip(ct_set.training(labelmaps), range(ct_set.AS_THEY_ARE + 5), strict=False)]
+    assert [one.bent for one in learnt] == [False] * ct_set.AS_THEY_ARE + [True] * 5
+    shapes = {one.head(ct_heads.load).labels.shape for one in learnt[-3:]}
+    assert len(shapes) == 3, "each has a shape of its own"
+    (labelmaps / "map_1.nii.gz").rename(labelmaps / f"{ct_set.HELD_OUT[0]}.nii.gz")
+    assert not any(one.bent for one in ct_set.planned(labelmaps, 7))

@@ -26,6 +26,8 @@ TISSUE_RIGHT = (41, 42, 49, 50, 51, 52, 53, 54, 58, 60, 57)
 BRAIN = (*TISSUE_LEFT, *TISSUE_RIGHT, *CEREBELLUM, 16)
 INTRACRANIAL = (*BRAIN, *SUPRATENTORIAL_VENTRICLES, FOURTH, CSF, DURA, 72, 30, 62, 85)
 _BELOW_MM, _ABOVE_MM = 12, 12
+_SCALED, _BENT_MM, _NODES_MM = 0.08, 2.5, 45
+"""Of a bent head: share of its length, standard deviation of the bending, how far apart its nodes lie."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,31 @@ def pushed(head: Head, shift_mm: float) -> Head:
     moved = float(np.interp(head.septum[0], line, x)) - head.septum[0]
     septum = (head.septum[0] + moved, head.septum[1], head.septum[2])
     return Head(head.name, labels, head.depth, septum)
+
+
+def bent(head: Head, seed: int) -> Head:
+    """Give a head another shape: up to `_SCALED` longer or shorter along each axis, and bent smoothly by some `_BENT_MM`.
+
+    Few label maps are few skulls; what learns from them must not know them by their shape.
+    """
+    rng = np.random.default_rng([seed, 7])
+    zoom = 1 + rng.uniform(-_SCALED, _SCALED, 3)
+    shape = tuple(int(np.ceil(n * z)) for n, z in zip(head.labels.shape, zoom, strict=True))
+    at = []
+    for axis, grid in enumerate(np.ogrid[tuple(slice(0, n) for n in shape)]):
+        middle = (head.labels.shape[axis] - 1) / 2
+        straight = (grid - (shape[axis] - 1) / 2) / zoom[axis] + middle
+        at.append(np.asarray(straight, np.float32) + _BENT_MM * _slow(shape, rng))
+    return made(head.name, ndimage.map_coordinates(head.labels, at, order=0, mode="nearest"))
+
+
+def _slow(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """A smooth random field: a cubic curve through its nodes in steps of 4 voxels, straight lines between those."""
+    field = rng.standard_normal([max(4, round(n / _NODES_MM) + 1) for n in shape]).astype(np.float32)
+    steps = [n // 4 + 2 for n in shape]
+    coarse = ndimage.zoom(field, [n / c for n, c in zip(steps, field.shape, strict=True)], order=3, mode="nearest")
+    fine: Floats = ndimage.zoom(coarse, 4, order=1, grid_mode=True, mode="nearest")
+    return fine[tuple(slice(0, n) for n in shape)]
 
 
 def shift_mm(head: Head) -> float:

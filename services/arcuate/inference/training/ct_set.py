@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -17,21 +17,26 @@ HELD_OUT = ("training_seg_04", "training_seg_10", "training_seg_14", "training_s
 """Heads for measuring alone: no atlas and no tree is made from them."""
 
 FIRST_TO_LEARN_FROM = 90_000_000  # seeds from here on are no evaluation's
-WITHOUT, SECOND_KIND, PART_MIXED = (
-    0.22,
-    0.15,
-    0.08,
-)  # of the scans to learn from: without blood, with two kinds, of mixed density
+WITHOUT, SECOND_KIND, PART_MIXED = 0.22, 0.15, 0.08
+"""Shares of the scans to learn from: without blood, with two kinds, of mixed density."""
+AS_THEY_ARE = 280
+"""So many scans to learn from show the heads of the label maps as they are; those after them show heads bent from these."""
 CLEAN, A_KIND, MIXED = 5, 3, 2  # phantoms a head: without blood; of each kind; of mixed density
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One phantom of the set, not yet made."""
+    """One phantom of the set, not yet made. bent: its head gets a shape of its own (ct_heads.bent)."""
 
     path: Path
     recipe: Recipe
     seed: int
+    bent: bool = False
+
+    def head(self, loaded: Callable[[Path], ct_heads.Head]) -> ct_heads.Head:
+        """Return the head that the phantom is made from."""
+        head = loaded(self.path)
+        return ct_heads.bent(head, self.seed) if self.bent else head
 
 
 def is_held_out(path: Path) -> bool:
@@ -65,13 +70,14 @@ def _shift(rng: np.random.Generator) -> float:
 
 
 def training(labelmaps: Path) -> Iterator[Planned]:
-    """Yield phantoms to learn from, without end: of heads that are not held out, each kind of blood as often and in every head, a fifth without."""
+    """Yield phantoms to learn from, without end: of heads that are not held out, each kind of blood as often and in every head, a fifth
+    without; after the first `AS_THEY_ARE` no two of one shape."""
     paths = [path for path in sorted(labelmaps.glob("*.nii.gz")) if not is_held_out(path)]
     for number in count():
         turn = number // len(Kind)
         # Without the last term a kind would meet every other head alone.
         path = paths[(turn + number + turn // 8 % 2) % len(paths)]
-        yield Planned(path, _to_learn_from(number), FIRST_TO_LEARN_FROM + number)
+        yield Planned(path, _to_learn_from(number), FIRST_TO_LEARN_FROM + number, bent=number >= AS_THEY_ARE)
 
 
 def _to_learn_from(number: int) -> Recipe:
