@@ -56,7 +56,6 @@ async def test_in_shadow_not_even_a_refusal_leaves_the_room(desk: Any, tmp_path:
     assert (await desk.settled())["studies"][0]["objects"] == {"used": 24}
 
 
-@pytest.mark.long
 async def test_in_shadow_nothing_leaves_the_room_and_the_reading_waits_for_an_outcome(
     desk: Any, bleeding: Path
 ) -> None:
@@ -91,7 +90,6 @@ async def _readings(desk: Any) -> list[Json]:
     raise AssertionError("no reading was kept")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("desk", [ON], indirect=True)
 async def test_switched_on_it_says_what_it_is_and_asks_to_be_read_sooner(desk: Any, bleeding: Path) -> None:
     assert (await desk.send(bleeding)).returncode == 0
@@ -168,7 +166,6 @@ def test_other_pipelines_are_left_as_they_are() -> None:
     assert shadow.spoken([one], named("brain-volumes"), ImagingSettings(port=0)) == [one]
 
 
-@pytest.mark.long
 def test_phantoms_hold_the_hounsfield_units_that_files_state(bleeding: Path) -> None:
     from pydicom import dcmread
 

@@ -24,12 +24,11 @@ def labelmaps(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.long
 def test_training_makes_a_model_that_reads_and_goes_on_from_the_scans_it_made(
     labelmaps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tree_training, "FIRST", (4, 8))
-    monkeypatch.setattr(tree_training, "SECOND", (3, 6))
+    monkeypatch.setattr(tree_training, "FIRST", (4, 30))
+    monkeypatch.setattr(tree_training, "SECOND", (3, 20))
     monkeypatch.setattr(head_ct, "LEAST_SCANS", 6)
     models, cache, said = tmp_path / "models", tmp_path / "cache", [""]
     head_ct.train(models, labelmaps, 0.0, cache, said.append)
