@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arcuate.brain_checks import prepared
+from arcuate.brain_checks import SEEN_BY, prepared
 from arcuate.imaging import balance, evaluation, robustness, segmentation
 from arcuate.imaging.domain import NotMeasurable
 from arcuate.imaging.network import load_model
@@ -65,7 +65,7 @@ async def fit(name: str, labelmaps: Path, models: Path, say: Say) -> None:
         names = _names()
         file = tried / name / balance.FILE
         async with networks() as infer:
-            heads, others = _heads(trained, len(trained)), _heads(held_out, HELD_HEADS)
+            heads, others = _heads(name, trained, len(trained)), _heads(name, held_out, HELD_HEADS)
             before = await _measured(others, infer, tried, name, model.classes)
             for number in range(ROUNDS):
                 counted = await _measured(heads, infer, tried, name, model.classes)
@@ -75,22 +75,22 @@ async def fit(name: str, labelmaps: Path, models: Path, say: Say) -> None:
             after = await _measured(others, infer, tried, name, model.classes)
         shutil.copy(file, models / name / balance.FILE)
     text = (
-        f"Weights of the classes from {len(heads)} synthetic heads at 1 mm of the training maps, a third of them in slices of 5 mm. On "
-        f"{len(others)} heads of the held-out maps: volumes off by {100 * before.off():.1f} % without and {100 * after.off():.1f} % "
-        f"with them (mean over the classes, each over all heads), mean Dice by side {before.dice:.4f} and {after.dice:.4f}."
+        f"Weights of the classes from {len(heads)} synthetic heads at 1 mm of the training maps ({', '.join(SEEN_BY[name])}), a third of "
+        f"them in slices of 5 mm. On {len(others)} heads of the held-out maps: volumes off by {100 * before.off():.1f} % without and "
+        f"{100 * after.off():.1f} % with them (mean over the classes, each over all heads), mean Dice by side {before.dice:.4f} and {after.dice:.4f}."
     )
     command = f"`arcuate evaluate {name} --balance --from {labelmaps.name}`"
     evaluation.put_table(models / name / "card.md", text, model.used.version, command, MARK)
     say(text)
 
 
-def _heads(held: Sequence["PreparedMap"], count: int) -> list[Head]:
+def _heads(name: str, held: Sequence["PreparedMap"], count: int) -> list[Head]:
     from arcuate.inference.training import fine_heads, labels
     from arcuate.inference.training.generator import Grid, Renderer
 
     renderer = Renderer(labels.load(), Grid((1, 1, 1), 1.0))  # of it only the contrasts are used
     found = []
-    for number, one in enumerate(fine_heads.heads(held, renderer, count, SEED)):
+    for number, one in enumerate(fine_heads.heads(held, renderer, count, SEED, SEEN_BY[name])):
         seen = Volume(one.image, one.affine), one.truth.astype(np.int32)
         found.append(Head(*(robustness.in_thick_slices(*seen) if number % THICK_EVERY == 2 else seen)))
     return found

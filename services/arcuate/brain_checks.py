@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
+SEEN_BY = {"brain-t1": ("t1",), "brain-any": ("t1", "t2", "flair", "pd")}
+"""Weightings of the heads at 1 mm that a network's volumes are judged on: those that it is chosen for."""
 SHAPE, VOXEL = (100, 116, 100), 2.0
 EACH = 18  # renderings of each held-out map
 THICK_EVERY = 3  # of them one is seen in thick slices
@@ -179,7 +181,7 @@ async def _repeated(name: str, scans: tuple[Path, Path], models: Path, say: Say)
                     f"{path.name} is measured by {finding.model.name}, not by {name}",
                     todo="Name scans of a weighting that suits it.",
                 )
-            spacing = repeatability.longest_mm(made.volume)
+            spacing = made.volume.longest_mm
             found.append(
                 Scanned(
                     path.name, spacing, finding.measured, finding.absent, made.warnings, finding.quality, finding.model

@@ -282,6 +282,9 @@ def evaluate(
     balance: Annotated[
         bool, typer.Option("--balance", help="Brain networks: fit the weights of the classes, on synthetic heads.")
     ] = False,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Brain networks: fit the intervals of volumes, on synthetic heads.")
+    ] = False,
     contrasts: Annotated[
         bool,
         typer.Option("--contrasts", help="Brain networks: each way of the choice on each weighting, on held-out maps."),
@@ -301,7 +304,9 @@ def evaluate(
         return
     from arcuate.training import evaluate_model
 
-    chosen = {"robust": robust, "quality": quality, "balance": balance, "contrasts": contrasts}
+    chosen = {
+        "robust": robust, "quality": quality, "balance": balance, "intervals": intervals, "contrasts": contrasts,
+    }  # fmt: skip
     evaluate_model(name, source, seed, _say, next((check for check, asked in chosen.items() if asked), ""))
 
 

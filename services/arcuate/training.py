@@ -84,6 +84,10 @@ def evaluate_model(name: str, source: Path | None, seed: int, say: Say, check: s
             from arcuate import brain_balance
 
             asyncio.run(brain_balance.fit(name, source, models, say))
+        elif check == "intervals":
+            from arcuate import brain_intervals
+
+            asyncio.run(brain_intervals.fit(name, source, models, say))
         elif check:
             from arcuate import brain_checks
 

@@ -11,7 +11,14 @@ import pytest
 import pytest_asyncio
 from dashboard_world import Browser, Department
 
-from arcuate.dashboard.domain.measurements import CS_COMPARISON, no_change_because, value_of, values_of
+from arcuate.dashboard.domain.measurements import (
+    CS_COMPARISON,
+    CS_UNCERTAINTY,
+    Range,
+    no_change_because,
+    value_of,
+    values_of,
+)
 from arcuate.dashboard.render import Renderer
 from arcuate.dashboard.settings import DashboardSettings
 from arcuate.dashboard.words import Wording
@@ -55,6 +62,22 @@ async def test_a_change_is_told_in_the_unit_first_and_only_beyond_its_limit() ->
     assert within is not None
     assert beyond.since() == "1.00 smaller; error 0.88"
     assert within.since() == "within measurement error"
+
+
+def ends(first: str, second: str) -> Json:
+    return {"component": [
+        {"code": {"coding": [codes.coding(CS_UNCERTAINTY, code)]}, "valueQuantity": {"value": value}}
+        for code, value in ((first, 2.4), (second, 2.9))
+    ]}  # fmt: skip
+
+
+async def test_an_interval_of_known_heads_is_told_from_what_a_network_says_of_itself_and_half_of_one_is_none() -> None:
+    checked, own = (value_of(volume("left", 2.7, **ends(*codes))) for codes in (("p10", "p90"), ("sure", "possible")))
+    half = value_of(volume("left", 2.7, **ends("p10", "possible")))
+    assert checked and own and half
+    assert checked.range == Range(Decimal("2.4"), Decimal("2.9"), checked=True)
+    assert own.range == Range(Decimal("2.4"), Decimal("2.9"), checked=False)
+    assert half.range is None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from pydicom import dcmread
 from rich.console import Console
 
-from arcuate.imaging import structures
+from arcuate.imaging import interval, segmentation, structures
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
 from arcuate.imaging.oip_client import OipClient
 from arcuate.imaging.quantify import quantify
@@ -185,6 +186,27 @@ async def test_the_answer_is_legal_fhir_and_says_what_it_is(desk: Any, phantom: 
     assert float(told["Left hippocampus", "change"]["valueQuantity"]["value"]) == -50
     assert told["Left hippocampus", "change"]["interpretation"][0]["text"] == "beyond measurement error"
     assert told["Both sides, hippocampus", "asymmetry"]["interpretation"][0]["text"] == "within measurement error"
+
+
+async def test_a_value_states_the_interval_of_heads_of_known_volumes_in_place_of_what_the_network_is_sure_of(
+    desk: Any, networks: Any, phantom: Path
+) -> None:
+    revision = tomllib.loads(segmentation.RULES.read_text(encoding="utf-8"))["revision"]
+    model = tomllib.loads((networks.models_dir / "brain-t1" / "model.toml").read_text(encoding="utf-8"))
+    known = interval.Intervals({f"{kind}-whole": {"hippocampus": (0.9, 1.2)} for kind in ("fine", "thick")})
+    text = interval.written({"version": f"{model['version']} r{revision}"}, known)
+    (networks.models_dir / "brain-t1" / interval.FILE).write_text(text)
+    await desk.send(phantom)
+    observations = bundle.of_type(await desk.quantify(await desk.study()), "Observation")
+    [both] = [o for o in observations if o["bodySite"]["text"] == "Both sides, hippocampus"]
+    ends = {c["code"]["coding"][0]["code"]: c["valueQuantity"] for c in both["component"]}
+    value = float(both["valueQuantity"]["value"])
+    assert {k: float(v["value"]) for k, v in ends.items() if k.startswith("p")} == pytest.approx(
+        {"p10": 0.9 * value, "p90": 1.2 * value}, abs=0.002
+    )
+    assert {v["code"] for k, v in ends.items() if k.startswith("p")} == {"mL"}
+    assert not {"sure", "possible"} & set(ends)
+    types.validate(both)
 
 
 async def test_asking_twice_measures_once(desk: Any, networks: Any, phantom: Path) -> None:

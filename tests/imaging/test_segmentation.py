@@ -1,5 +1,6 @@
 """From volume to structures. The network here reads structures off a painted head, so that every error is one of space."""
 
+import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from arcuate.imaging import segmentation
+from arcuate.imaging import interval, segmentation
 from arcuate.imaging.brain_finder import Brain, find_brain
 from arcuate.imaging.contrast import labelled
 from arcuate.imaging.domain import NotMeasurable, RefusalCode
+from arcuate.imaging.interval import Intervals
 from arcuate.imaging.network import load_model
 from arcuate.imaging.pipelines import Scan, Volume
 from arcuate.imaging.sampling import working_frame
@@ -155,6 +157,27 @@ async def test_what_a_network_says_of_a_head_turned_over_is_never_taken_for_what
     assert (plain.models[-1].version, turned.models[-1].version) == (f"1 r{revision}", f"1 r{revision} turned over")
 
 
+async def test_a_volume_comes_with_the_interval_of_heads_of_known_volumes_or_with_what_the_network_is_sure_of(
+    models: Path, tmp_path: Path
+) -> None:
+    without = await straight(models)
+    shutil.copytree(models, tmp_path, dirs_exist_ok=True)
+    told = Intervals({"fine-side": {"hippocampus": (0.9, 1.2)}})
+    text = interval.written({"version": without.models[-1].version}, told)
+    (tmp_path / "brain-t1" / interval.FILE).write_text(text)
+    made = await straight(tmp_path)
+    left = made.ml("hippocampus", "left")
+    assert left is not None
+    assert made.uncertainty.intervals["hippocampus", "left"] == pytest.approx((0.9 * left, 1.2 * left), abs=0.002)
+    assert not made.uncertainty.ranges  # one of the two is told, never both
+    assert without.uncertainty.ranges["hippocampus", "left"] and not without.uncertainty.intervals
+    # What heads seen whole say holds of no brain that ends at the edge of the scan.
+    thick, cut = with_scalp_whole_and_cut()
+    (tmp_path / "brain-t1" / interval.FILE).write_text(text.replace("fine", "thick"))
+    assert (await segment(thick, Painted(), tmp_path)).uncertainty.intervals
+    assert not (await segment(cut, Painted(), tmp_path)).uncertainty.intervals
+
+
 async def test_a_mirrored_head_gets_the_mirrored_answer(models: Path) -> None:
     plain = await straight(models)
     turned = await segment(scan(grid(UPRIGHT, (2, 2, 2), BOX), BOX, mirrored=True), Painted(), models)
@@ -245,13 +268,18 @@ async def test_half_a_brain_is_refused_or_warned_of(models: Path) -> None:
         assert found.quality.touches_edge
 
 
-async def test_a_brain_that_ends_in_the_last_thick_slice_is_warned_of(models: Path) -> None:
+def with_scalp_whole_and_cut() -> tuple[Volume, Volume]:
+    """A head in thick slices, and the same without those of one side."""
     shape = (56, 130, 120)
     thick = scan(grid(UPRIGHT, (3.6, 1.5, 1.5), shape), shape)
     head = thick.data.copy()
     away = ndimage.distance_transform_edt(head == 0, sampling=(3.6, 1.5, 1.5))
     head[(away > 2) & (away < 7)] = 100.0  # scalp: without it the brain may well end where somebody cut it out
-    cut = Volume(head[: head.shape[0] // 2 + 16], thick.affine)
+    return thick, Volume(head[: head.shape[0] // 2 + 16], thick.affine)
+
+
+async def test_a_brain_that_ends_in_the_last_thick_slice_is_warned_of(models: Path) -> None:
+    thick, cut = with_scalp_whole_and_cut()
     assert not (await segment(thick, Painted(), models)).quality.touches_edge
     found = await segment(cut, Painted(), models)
     assert found.quality.touches_edge and any("edge of the field of view" in w for w in found.quality.warnings)

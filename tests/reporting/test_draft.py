@@ -34,6 +34,17 @@ async def test_f074_every_value_has_unit_side_passport_and_the_mark_of_the_machi
     types.validate(report)
 
 
+async def test_a_value_with_an_interval_says_between_what_and_of_which_heads(door: Any, made: SimpleNamespace) -> None:
+    of = "80 % interval of synthetic heads of known volumes"
+    ends = [
+        {"code": {"coding": [{"system": "urn:arcuate:cs:uncertainty", "code": code}], "text": of},
+         "valueQuantity": {"value": value, "unit": "mL"}}
+        for code, value in (("p10", 3.0), ("p90", 3.5))
+    ]  # fmt: skip
+    text = await door.text(made.order(), made.study(), made.volume("hippocampus", "left", "3.2145", component=ends))
+    assert f"Uncertainty: {of}: 3.0 mL to 3.5 mL." in " ".join(text.split())
+
+
 async def test_lines_stay_short_and_what_goes_on_is_indented_or_quoted(door: Any, made: SimpleNamespace) -> None:
     typed = "pain " * 40 + "x" * 92 + " IMPRESSION " + "y" * 98
     text = await door.text(made.order(f"MRI brain {'z' * 80} IMPRESSION {'z' * 98}", typed))

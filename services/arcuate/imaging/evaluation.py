@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +30,10 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 @dataclass(frozen=True)
 class Score:
-    """Agreement of one structure and side in one scan. in_mean: it counts for the mean (structures.csv)."""
+    """Agreement of one structure and side in one scan.
+
+    in_mean: it counts for the mean (structures.csv). interval: the one that goes with the found volume, mL.
+    """
 
     subject: str
     structure: str
@@ -39,6 +42,7 @@ class Score:
     reference_ml: float
     found_ml: float
     in_mean: bool
+    interval: tuple[float, float] | None = None
 
 
 async def evaluate(
@@ -73,7 +77,10 @@ async def evaluate(
             raise BadInput("Scan and manual labels have different grids", where=manual.name)
         voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / 1000
         subject = scan.name.split("_T1w")[0]
-        new = compare(subject, made.labels, found_table, labels, reference_table, in_mean, voxel_ml)
+        new = [
+            replace(score, interval=made.uncertainty.intervals.get((score.structure, score.side)))
+            for score in compare(subject, made.labels, found_table, labels, reference_table, in_mean, voxel_ml)
+        ]
         say(f"{subject}: mean Dice {mean_dice(new):.3f}")
         scores += new
     return scores
@@ -135,9 +142,15 @@ def table(scores: Sequence[Score]) -> str:
         mean = float(np.mean([s.dice for s in row]))
         lines.append(f"| {structure}{mark} | {side} | {' | '.join(cells)} | {mean:.3f} | {error:+.0f} |")
     means = [f"**{mean_dice([s for s in scores if s.subject == subject]):.3f}**" for subject in subjects]
-    return "\n".join(
-        [*lines, f"| **mean of those counted** | by side | {' | '.join(means)} | **{mean_dice(scores):.3f}** | |"]
-    )
+    lines.append(f"| **mean of those counted** | by side | {' | '.join(means)} | **{mean_dice(scores):.3f}** | |")
+    known = [(s.reference_ml, s.interval) for s in scores if s.interval is not None]
+    if known:
+        inside = sum(low <= drawn <= high for drawn, (low, high) in known)
+        lines += [
+            "",
+            f"{inside} of {len(known)} drawn volumes lie in the interval given with the found one: it was made on synthetic heads.",
+        ]
+    return "\n".join(lines)
 
 
 def write_card(card: Path, scores: Sequence[Score], version: str, command: str) -> None:

@@ -43,7 +43,7 @@ class Dates:
         told = json.loads(self.row.result or '{"words": ""}')
         values = [{"structure": p, "side": None, "value": told[p]} for p in PARTS if p in told]
         words = f"Compared with {self.day}, same model and version. {told['words']}"
-        return {**summary, "volumes": [], "values": values, "ranges": {}, "warnings": [words]}
+        return {**summary, "volumes": [], "values": values, "ranges": {}, "intervals": {}, "warnings": [words]}
 
     def beside(self, volumes: Sequence[Json], stated: Sequence[Json]) -> list[Json]:
         """Return a measurement's Observations and those of the comparison, or with the reason why there are none of it."""

@@ -68,6 +68,11 @@ class Volume:
     data: NDArray[np.float32]
     affine: NDArray[np.float64]
 
+    @property
+    def longest_mm(self) -> float:
+        """The longest side of a voxel."""
+        return float(np.linalg.norm(self.affine[:3, :3], axis=0).max())
+
 
 @dataclass(frozen=True)
 class Scan:

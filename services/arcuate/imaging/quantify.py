@@ -229,7 +229,8 @@ def summary(measurement: Measurement, dropped: Sequence[str] = ()) -> dict[str, 
             for m, p in told
             if p.unit != Ucum.MILLILITRE
         ],
-        "ranges": _ranges(finding),
+        "ranges": _by_part(finding, finding.uncertainty.ranges if finding.uncertainty else {}),
+        "intervals": _by_part(finding, finding.uncertainty.intervals if finding.uncertainty else {}),
         "not_measured": dict(finding.absent),
         "quality": finding.quality,
         "model_reason": finding.model_reason,
@@ -238,9 +239,8 @@ def summary(measurement: Measurement, dropped: Sequence[str] = ()) -> dict[str, 
     }
 
 
-def _ranges(finding: Finding) -> dict[str, list[float]]:
-    """Return of each measured part the mL of which the network is at least 90 % and at least 10 % sure."""
-    stated = finding.uncertainty.ranges if finding.uncertainty else {}
+def _by_part(finding: Finding, stated: Mapping[tuple[str, str], tuple[float, float]]) -> dict[str, list[float]]:
+    """Return what is stated of structures and sides for each measured part that it is stated of, mL."""
     sides = {None: "", Laterality.BILATERAL: "", Laterality.LEFT: "left", Laterality.RIGHT: "right"}
     return {
         structures.part(m.structure, m.side).key: list(stated[m.structure, sides[m.side]])

@@ -12,7 +12,6 @@ import numpy as np
 
 from arcuate.imaging import structures
 from arcuate.imaging.derived import Measured, Model
-from arcuate.imaging.pipelines import Volume
 from arcuate.imaging.volumetry import COARSE_SPACING_MM
 from arcuate.kernel.codes import Laterality, Ucum
 
@@ -36,11 +35,6 @@ class Scanned:
     warnings: tuple[str, ...]
     quality: float | None
     model: Model
-
-
-def longest_mm(volume: Volume) -> float:
-    """Return the longest side of a scan's voxel, mm."""
-    return float(np.linalg.norm(volume.affine[:3, :3], axis=0).max())
 
 
 def difference(first: float, second: float) -> float:

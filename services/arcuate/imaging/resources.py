@@ -32,6 +32,7 @@ from arcuate.kernel.codes import (
 )
 
 CS_UNCERTAINTY = "urn:arcuate:cs:uncertainty"
+INTERVAL = "80 % interval of synthetic heads of known volumes; volumes drawn on real heads lie outside it more often"
 EXT_SCANNER = "urn:arcuate:ext:scanner"
 _GENDER = {"M": "male", "F": "female", "O": "other"}
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
@@ -253,8 +254,8 @@ def _observation(
         "device": {"reference": "#model", "display": f"{model['name']} {model['version']}"},
         "note": [{"text": summary["research_use"]}, *({"text": warning} for warning in summary["warnings"])],
     }
-    if stated := (summary.get("ranges") or {}).get(part.key):
-        made["component"] = _range(stated, part.unit)
+    if component := _range(summary, part):
+        made["component"] = component
     if (quality := summary.get("quality")) is not None:
         made["note"].append(
             {"text": f"Quality of the measurement {quality:.2f} of 1 (expected agreement with a drawing)."}
@@ -268,15 +269,23 @@ def _observation(
     return made | ({"effectiveDateTime": started} if started else {})
 
 
-def _range(stated: Sequence[float], unit: str) -> list[Json]:
-    """Return as components how much of the value the network is sure of, by its own probabilities."""
-    told = (("sure", "at least 90 % sure"), ("possible", "at least 10 % sure"))
+def _range(summary: Mapping[str, Any], part: Part) -> list[Json]:
+    """Return as components between what the value lies: by heads of known volumes, else by what the network is sure of."""
+    if stated := (summary.get("intervals") or {}).get(part.key):
+        told = [("p10", "10th percentile", INTERVAL), ("p90", "90th percentile", INTERVAL)]
+    elif stated := (summary.get("ranges") or {}).get(part.key):
+        told = [
+            (code, words, f"What the network is {words} of")
+            for code, words in (("sure", "at least 90 % sure"), ("possible", "at least 10 % sure"))
+        ]
+    else:
+        return []
     return [
         {
-            "code": {"coding": [coding(CS_UNCERTAINTY, code, words)], "text": f"What the network is {words} of"},
-            "valueQuantity": quantity(Decimal(str(value)), unit),
+            "code": {"coding": [coding(CS_UNCERTAINTY, code, words)], "text": text},
+            "valueQuantity": quantity(Decimal(str(value)), part.unit),
         }
-        for (code, words), value in zip(told, stated, strict=True)
+        for (code, words, text), value in zip(told, stated, strict=True)
     ]
 
 

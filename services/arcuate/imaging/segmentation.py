@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from arcuate.imaging import balance, refining, sampling, slices, uncertainty, volumetry
+from arcuate.imaging import balance, interval, refining, sampling, slices, uncertainty, volumetry
 from arcuate.imaging import quality as judging
 from arcuate.imaging.answers import FULL, RAISED, Answers
 from arcuate.imaging.brain_finder import Brain, find_brain
@@ -26,7 +26,7 @@ from arcuate.imaging.network import Network, checked, load_model
 from arcuate.imaging.pipelines import Infer, Volume, named
 from arcuate.imaging.sampling import Floats, Frame
 from arcuate.imaging.uncertainty import Uncertainty
-from arcuate.imaging.volumetry import CSF, Labelled, Segmentation
+from arcuate.imaging.volumetry import CSF, Checked, Labelled, Segmentation
 
 REFUSED_SPACING_MM = 8.0
 TURNED = " turned over"
@@ -61,12 +61,16 @@ async def segment(
     frame = await asyncio.to_thread(sampling.working_frame, volume.affine)
     brain = await find_brain(volume, frame, infer, finder)
     weights = balance.load(models_dir, segmenter)
-    labelled = await _label(volume, frame, brain, infer, segmenter, weights, turned_over)
     # Another way from its answers to labels, or a head turned over, is another measurement: never compared with this one.
     version = f"{segmenter.used.version} r{rules['revision']}{TURNED if turned_over else ''}"
+    checked_on = Checked(
+        judging.load_fit(models_dir, segmenter.used.name), interval.load(models_dir, segmenter.used.name, version)
+    )
+    labelled = await _label(
+        volume, frame, brain, infer, segmenter, weights, turned_over, own_ranges=checked_on.intervals is None
+    )
     used = (finder.used, replace(segmenter.used, version=version))
-    fit = judging.load_fit(models_dir, segmenter.used.name)
-    return await asyncio.to_thread(volumetry.measure, volume, frame, labelled, brain, rules, used, fit)
+    return await asyncio.to_thread(volumetry.measure, volume, frame, labelled, brain, rules, used, checked_on)
 
 
 def check(volume: Volume, wanted: str = "3D T1-weighted series with voxels near 1 mm") -> None:
@@ -101,9 +105,19 @@ def check(volume: Volume, wanted: str = "3D T1-weighted series with voxels near 
 
 
 async def _label(
-    volume: Volume, frame: Frame, brain: Brain, infer: Infer, model: Network, weights: Floats, turned_over: bool
+    volume: Volume,
+    frame: Frame,
+    brain: Brain,
+    infer: Infer,
+    model: Network,
+    weights: Floats,
+    turned_over: bool,
+    own_ranges: bool,
 ) -> Labelled:
-    """Ask the network for the box round the brain and, half a voxel further, for its mirror image, and join both answers."""
+    """Ask the network for the box round the brain and, half a voxel further, for its mirror image, and join both answers.
+
+    `own_ranges`: how much of each volume the network is sure of is wanted, for want of intervals.
+    """
     factor = round(model.voxel_mm)  # 2 or 4: the network's voxel in steps of 1 mm
     half = factor // 2
     shape = tuple(factor * n for n in grid_of(brain, model))
@@ -129,7 +143,7 @@ async def _label(
     def joined() -> Labelled:
         answers = Answers.of(plain, mirror, model.swapped)
         labels, certainty = answers.labels(model.classes)
-        if factor == 2 and np.linalg.norm(volume.affine[:3, :3], axis=0).max() <= refining.THICKEST_MM:
+        if factor == 2 and volume.longest_mm <= refining.THICKEST_MM:
             seen = fine[tuple(slice(n) for n in shape)]
             brightness = refining.look(seen, labels, certainty, model.classes, RAISED)
             if brightness is not None:
@@ -139,7 +153,7 @@ async def _label(
         entropy = uncertainty.entropy(answers.at, len(model.classes), FULL)
         for axis in range(3):
             entropy = entropy.repeat(factor, axis)
-        groups = volumetry.groups([int(label) for label in model.classes])
+        groups = volumetry.groups([int(label) for label in model.classes]) if own_ranges else ()
         doubt = Uncertainty(entropy, uncertainty.ranges(answers.at, FULL, model.voxel_mm**3 / 1000, groups))
         left_out = [k for k, label in enumerate(model.classes) if label in (0, CSF)]
         return Labelled(labels, origin, doubt, turned_over, *judging.agreement(plain, answers.beside, left_out))

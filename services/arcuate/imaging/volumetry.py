@@ -19,6 +19,7 @@ from arcuate.imaging import quality as judging
 from arcuate.imaging import sampling
 from arcuate.imaging.brain_finder import Brain
 from arcuate.imaging.domain import RefusalCode, refuse
+from arcuate.imaging.interval import Intervals
 from arcuate.imaging.network import ModelUsed
 from arcuate.imaging.pipelines import Volume
 from arcuate.imaging.quality import Fit, Signals
@@ -87,6 +88,14 @@ class Labelled:
     flips: float
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What heads of known labels say of a model: of the quality of an answer, and how far its volumes may be off."""
+
+    fit: Fit | None
+    intervals: Intervals | None
+
+
 def measure(
     volume: Volume,
     frame: Frame,
@@ -94,12 +103,12 @@ def measure(
     brain: Brain,
     rules: Mapping[str, Any],
     used: tuple[ModelUsed, ...],
-    fit: Fit | None,
+    checked: Checked,
 ) -> Segmentation:
     """Count the labels, judge the volumes and bring labels and doubt to the volume's own grid.
 
     Args:
-        labelled: What the segmenter gave; brain: what the finder gave; rules: segmentation.toml; fit: of the quality, if the model has one.
+        labelled: What the segmenter gave; brain: what the finder gave; rules: segmentation.toml.
 
     Raises:
         NotMeasurable: The volumes cannot be those of a brain.
@@ -111,7 +120,9 @@ def measure(
     seen_alike = _seen_alike(brain, labels, origin)
     voxels = np.bincount(labels.ravel(), minlength=256) / 1000.0  # 1 mm voxels to ml
     brain_ml = float(voxels[1:].sum() - voxels[CSF])
-    volumes, absent = _volumes(voxels, brain.stripped, labelled.turned_over)
+    volumes = counted(voxels)
+    absent = _without_intracranial(brain.stripped, labelled.turned_over)
+    volumes = tuple(v for v in volumes if v.code not in absent)
     _judge(volumes, brain_ml, rules)
     pairs = _pairs(volumes)
     volumes, doubtful, numbers = _without_doubtful(volumes, rules)
@@ -127,10 +138,13 @@ def measure(
         1 - len(doubtful) / len(rules["structure"]),
         judging.fineness(np.linalg.norm(volume.affine[:3, :3], axis=0)),
     )
-    score = fit.predicted(signals) if fit else None
-    warnings = (*_poor(score, rules), *_warnings(volume, brain, touches))
-    quality = Quality(brain_ml, touches, brain.stripped, warnings, signals, score)
-    seen = Uncertainty(sampling.native(extent, frame, doubt.entropy, origin), doubt.ranges)
+    score = checked.fit.predicted(signals) if checked.fit else None
+    poor = _poor(score, rules)
+    quality = Quality(brain_ml, touches, brain.stripped, (*poor, *_warnings(volume, brain, touches)), signals, score)
+    # Heads of known volumes were measured well: what they say holds of no poor measurement, and of no brain that is cut off.
+    told = checked.intervals if not poor and not (touches and not brain.stripped) else None
+    intervals = told.of((((v.code, v.side), v.ml) for v in volumes), volume.longest_mm) if told else {}
+    seen = Uncertainty(sampling.native(extent, frame, doubt.entropy, origin), doubt.ranges, intervals)
     return Segmentation(shown, volumes, absent | doubtful, quality, used, seen)
 
 
@@ -218,26 +232,28 @@ def _cut(labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> bool:
     return area > 200
 
 
-def _volumes(
-    voxels: NDArray[np.float64], stripped: bool, turned_over: bool
-) -> tuple[tuple[StructureVolume, ...], dict[str, str]]:
+def counted(ml: NDArray[np.float64]) -> tuple[StructureVolume, ...]:
+    """Return the volume of each structure and side, from mL by FreeSurfer number (256)."""
     found: list[StructureVolume] = []
-    absent: dict[str, str] = {}
     for row in _structures():
         code = row["code"]
         if code == "intracranial":
-            if stripped:
-                absent[code] = "The skull and the fluid round the brain had been taken off before."
-            elif turned_over:
-                absent[code] = "The network was given the brain alone, with dark and bright exchanged."
-            else:
-                found.append(StructureVolume(code, "", round(float(voxels[1:].sum()), 3)))
+            found.append(StructureVolume(code, "", round(float(ml[1:].sum()), 3)))
             continue
-        sides = {side: float(voxels[row[side]].sum()) for side in ("left", "right") if side in row}
-        found.extend(StructureVolume(code, side, round(ml, 3)) for side, ml in sides.items())
-        total = sum(sides.values()) + float(voxels[row.get("middle", [])].sum())
+        sides = {side: float(ml[row[side]].sum()) for side in ("left", "right") if side in row}
+        found.extend(StructureVolume(code, side, round(one, 3)) for side, one in sides.items())
+        total = sum(sides.values()) + float(ml[row.get("middle", [])].sum())
         found.append(StructureVolume(code, "", round(total, 3)))
-    return tuple(found), absent
+    return tuple(found)
+
+
+def _without_intracranial(stripped: bool, turned_over: bool) -> dict[str, str]:
+    """Why intracranial volume cannot be measured here, if it cannot."""
+    if stripped:
+        return {"intracranial": "The skull and the fluid round the brain had been taken off before."}
+    if turned_over:
+        return {"intracranial": "The network was given the brain alone, with dark and bright exchanged."}
+    return {}
 
 
 def _judge(volumes: tuple[StructureVolume, ...], brain_ml: float, rules: Mapping[str, Any]) -> None:
@@ -284,10 +300,9 @@ def _implausible(what: str) -> Exception:
 
 
 def _warnings(volume: Volume, brain: Brain, touches: bool) -> tuple[str, ...]:
-    spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)
     told = []
-    if spacing.max() > COARSE_SPACING_MM:
-        told.append(f"Voxels are {spacing.max():.1f} mm long: volumes of small structures are not reliable.")
+    if volume.longest_mm > COARSE_SPACING_MM:
+        told.append(f"Voxels are {volume.longest_mm:.1f} mm long: volumes of small structures are not reliable.")
     if touches and not brain.stripped:
         told.append("The brain reaches the edge of the field of view: volumes may be too small.")
     if brain.stripped:

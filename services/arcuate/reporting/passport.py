@@ -114,8 +114,9 @@ def _is_hash(value: str) -> bool:
 
 
 def _uncertainty(observation: Json) -> str:
-    """Return the interval that an Observation states as components p10 and p90, or that it states none."""
+    """Return the interval that an Observation states as components p10 and p90, and of what, or that it states none."""
     found: dict[str, str] = {}
+    interval = "80 % interval"
     for component in _objects(observation.get("component")):
         codes = {str(c.get("code")) for c in _objects((component.get("code") or {}).get("coding"))}
         quantity = component.get("valueQuantity")
@@ -124,8 +125,10 @@ def _uncertainty(observation: Json) -> str:
                 code: f"{quantity['value']} {quantity.get('unit') or quantity.get('code') or ''}".strip()
                 for code in codes
             }
+            if "p10" in codes:
+                interval = str((component.get("code") or {}).get("text") or interval)
     if "p10" in found and "p90" in found:
-        return f"80 % interval {found['p10']} to {found['p90']}"
+        return f"{interval}: {found['p10']} to {found['p90']}"
     if "sure" in found and "possible" in found:
         return (
             f"the network is at least 90 % sure of {found['sure']} and at least 10 % sure of {found['possible']}; these are its own "

@@ -29,16 +29,19 @@ class FineHead:
     truth: NDArray[np.uint8]
 
 
-def heads(held: Sequence[PreparedMap], renderer: Renderer, count: int, seed: int) -> Iterator[FineHead]:
-    """Yield `count` T1-like heads of the maps in turn: two without skull, two with."""
+def heads(
+    held: Sequence[PreparedMap], renderer: Renderer, count: int, seed: int, weightings: tuple[str, ...] = ("t1",)
+) -> Iterator[FineHead]:
+    """Yield `count` heads of the maps in turn: two without skull, two with; of one of the weightings each, names as in the generator."""
+    reach = Range(weightings=weightings)
     for number in range(count):
-        yield _head(held[number % len(held)], renderer, number // 2 % 2 == 0, seed + number)
+        yield _head(held[number % len(held)], renderer, reach, number // 2 % 2 == 0, seed + number)
 
 
-def _head(held: PreparedMap, renderer: Renderer, stripped: bool, seed: int) -> FineHead:
+def _head(held: PreparedMap, renderer: Renderer, reach: Range, stripped: bool, seed: int) -> FineHead:
     random, numbers = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     index = held.index.numpy()
-    means, spreads = renderer.contrast(Range(), random)
+    means, spreads = renderer.contrast(reach, random)
     image = means.numpy()[index]
     if numbers.random() < SEEN_GREY:
         levels, shares = (table.numpy()[held.unlabelled.numpy()] for table in renderer.unlabelled_grey(means, random))
