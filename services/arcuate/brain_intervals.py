@@ -57,7 +57,7 @@ def _heads(
     renderer = Renderer(labels.load(), Grid((1, 1, 1), 1.0))  # of it only the contrasts are used
     for number, one in enumerate(fine_heads.heads(held, renderer, count, seed, SEEN_BY[name])):
         voxel_ml = float(abs(np.linalg.det(one.affine[:3, :3]))) / 1000
-        true = volumetry.counted(np.bincount(one.truth.ravel(), minlength=256) * voxel_ml)
+        true = volumetry.counted(np.asarray(np.bincount(one.truth.ravel(), minlength=256) * voxel_ml, np.float64))
         seen = Volume(one.image, one.affine)
         if number % THICK_EVERY == 2:
             seen, _ = robustness.in_thick_slices(seen, one.truth.astype(np.int32))

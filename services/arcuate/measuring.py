@@ -80,7 +80,7 @@ async def quantify_path(path: Path, out: Path | None, console: Console) -> None:
     configure_logging("ERROR", "console")
     folder = _results(out, path)
     async with networks() as infer:
-        with console.status("Measuring (about half a minute on two cores)"):
+        with console.status("Measuring (about ten seconds on two cores)"):
             result = await quantify(path, folder, await asyncio.to_thread(_models), infer)
     for measurement in result.measurements:
         console.print(measurement.table())
