@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from dashboard_world import Browser, Department
 
+from arcuate.dashboard import facts
 from arcuate.dashboard.domain.measurements import (
     CS_COMPARISON,
     CS_UNCERTAINTY,
@@ -117,7 +118,8 @@ async def measured(filled: Department) -> str:
     reference, subject = codes.reference("ServiceRequest", order["id"]), order["subject"]
     images = await filled.fhir.create(department.study(number, request=reference, subject=subject))
     for one in department.measurements(reference, subject, codes.reference("ImagingStudy", images["id"]), VOLUMES):
-        await filled.fhir.create(one)
+        third = facts.has_code(one["code"], codes.CS_STRUCTURE, "third-ventricle")
+        await filled.fhir.create(one | (ends("p10", "p90") if third else {}))
     return str(ledger[f"SYN-26-{number}"]["id"])
 
 
@@ -130,6 +132,16 @@ async def judge(browser: Browser, case: str, one: Json, act: str, **given: str) 
     fields = {"version": one["meta"]["versionId"], "at": "hippocampus-right", **given}
     answer = await browser.send(f"/case/{case}/measurements/{one['id']}/{act}", fields, **SCRIPT)
     return " ".join(answer.text.split())
+
+
+async def test_a_value_outside_its_own_interval_says_in_which_direction_the_model_is_off(
+    filled: Department, measured: str
+) -> None:
+    reader = await filled.sign_in("Reader-04", Role.RADIOLOGIST)
+    page = " ".join((await reader.open(f"/case/{measured}/measurements?at=third-ventricle")).text.split())
+    assert "80 % interval</th>" in page
+    assert "2.40 to 2.90 mL: so near lay the true volume in 8 of 10 synthetic heads." in page
+    assert "This model measures it too small." in page
 
 
 async def test_a_reader_accepts_corrects_and_rejects_and_can_take_it_back(filled: Department, measured: str) -> None:

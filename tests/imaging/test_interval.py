@@ -39,6 +39,11 @@ def test_left_and_right_have_one_interval_and_both_together_and_thick_slices_the
     }
 
 
+def test_an_interval_has_no_more_digits_than_are_known_of_it() -> None:
+    made = Intervals({"fine-whole": {"intracranial": (0.95678, 1.02345)}})
+    assert made.of([(("intracranial", ""), 1623.456)], 1.0) == {("intracranial", ""): (1550.0, 1660.0)}
+
+
 def test_a_handful_of_heads_gives_no_interval() -> None:
     assert interval.fitted(answers(interval.ENOUGH - 1)).of([(("hippocampus", "left"), 3.0)], 1.0) == {}
 

@@ -46,12 +46,12 @@ class Intervals:
     groups: Mapping[str, Mapping[str, Ends]]
 
     def of(self, volumes: Iterable[tuple[Key, float]], longest_mm: float) -> dict[Key, Ends]:
-        """Return the interval of each volume that has one, mL."""
+        """Return the interval of each volume that has one, mL, to three significant digits: more are not known of it."""
         found = {}
         for (structure, side), ml in volumes:
             group = Answer(structure, side, ml, ml, longest_mm).group
             if (ends := self.groups.get(group, {}).get(structure)) is not None:
-                found[structure, side] = (round(ml * ends[0], 3), round(ml * ends[1], 3))
+                found[structure, side] = (float(f"{ml * ends[0]:.3g}"), float(f"{ml * ends[1]:.3g}"))
         return found
 
 
